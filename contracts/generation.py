@@ -1,0 +1,81 @@
+"""What the door asks of a replica and what comes back, one message per engine step."""
+
+from dataclasses import dataclass, field
+
+from contracts.adapters import AdapterKey
+from contracts.errors import ServingError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. Defaults are the OpenAI API's.
+
+    `logprobs` is the number of alternatives per token (0 gives the drawn token alone, None
+    nothing); `prompt_logprobs` likewise for the prompt.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    seed: int | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One prompt for one adapter. `request_id` is unique among the requests in flight."""
+
+    request_id: str
+    adapter: AdapterKey
+    prompt_token_ids: tuple[int, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural-log probability of one token, with the alternatives asked for, best first."""
+
+    token_id: int
+    token: str
+    logprob: float
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """New tokens of one choice of one request.
+
+    `index` is the request's place in its group, `choice` counts 0..n-1. `finish_reason` is "stop",
+    "length" or "abort" on the choice's last delta. `error` ends the whole request; then nothing
+    else in the delta counts. `prompt_logprobs` comes once, on a request's first delta.
+    """
+
+    index: int
+    choice: int = 0
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    num_cached_tokens: int = 0
+    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
+    error: ServingError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Everything that one engine step produced for one group of requests."""
+
+    deltas: tuple[TokenDelta, ...] = field(default=())
