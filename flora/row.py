@@ -1,8 +1,8 @@
 """The bytes of one compiled adapter. Knows where numbers lie, nothing of what they mean.
 
-    0   4s   magic b"FLR1"        4   u16  version (1)          6   u16  dtype code
-    8   u32  num_groups           12  u32  header_bytes         16  u64  num_numbers    24  8 zero bytes
-    32  32s  layout digest        64  u16[num_groups] extra pairs, zero padding up to header_bytes
+    0   4s   magic b"FLR1"     4   u16  version (1)     6   u16  dtype code
+    8   u32  num_groups        12  u32  header_bytes    16  u64  num_numbers    24  8 zero bytes
+    32  32s  layout digest     64  u16[num_groups] extra pairs, zero padding up to header_bytes
     header_bytes  num_numbers numbers: pair 0 of every group, then the extra pairs, group by group
 
 Little endian; header_bytes is a multiple of 64, so the payload of an aligned buffer is aligned.
@@ -33,7 +33,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class RowHeader:
-    """What stands before the numbers. `layout_digest` is 64 hex digits; `extra_pairs` one a group."""
+    """What stands before the numbers. `layout_digest` is 64 hex digits."""
 
     dtype: str
     header_bytes: int
@@ -50,7 +50,7 @@ class RowHeader:
         return self.num_numbers * ITEM_BYTES[self.dtype]
 
     def check(self, layout: AdapterLayout) -> None:
-        """Raises AdapterCorrupt unless a row with this header may be copied to a slot of `layout`."""
+        """Raises AdapterCorrupt unless a row with this header fits a slot of `layout`."""
         if self.layout_digest != layout.digest or self.num_groups != len(layout.groups):
             raise AdapterCorrupt("the row was compiled for another layout")
         if self.dtype != layout.dtype:
@@ -69,9 +69,14 @@ class Row:
     numbers: Floats
 
 
-def read_header(buffer: Buffer) -> RowHeader:
-    """The header of a whole row. Never touches the numbers. Raises AdapterCorrupt."""
+def read_header(buffer: Buffer, total_bytes: int | None = None) -> RowHeader:
+    """The header of a row. Never touches the numbers. Raises AdapterCorrupt.
+
+    `buffer` starts the row and holds at least its header; `total_bytes` is the whole row's size
+    where the buffer is only its beginning.
+    """
     view = memoryview(buffer)
+    size = view.nbytes if total_bytes is None else total_bytes
     if view.nbytes < _FIXED.size:
         raise AdapterCorrupt(f"a row has at least {_FIXED.size} bytes, this one {view.nbytes}")
     magic, version, code, num_groups, header_bytes, num_numbers, zeros, digest = _FIXED.unpack_from(
@@ -83,8 +88,10 @@ def read_header(buffer: Buffer) -> RowHeader:
         raise AdapterCorrupt(f"unknown dtype code {code}")
     if header_bytes != _header_bytes(num_groups):
         raise AdapterCorrupt(f"{num_groups} groups do not take a header of {header_bytes} bytes")
-    if view.nbytes != header_bytes + num_numbers * ITEM_BYTES[DTYPE_NAMES[code]]:
-        raise AdapterCorrupt(f"{view.nbytes} bytes do not hold {num_numbers} numbers")
+    if size != header_bytes + num_numbers * ITEM_BYTES[DTYPE_NAMES[code]]:
+        raise AdapterCorrupt(f"{size} bytes do not hold {num_numbers} numbers")
+    if view.nbytes < _FIXED.size + 2 * num_groups:
+        raise AdapterCorrupt(f"{view.nbytes} bytes do not hold the header of {num_groups} groups")
     extra_pairs = struct.unpack_from(f"<{num_groups}H", view, _FIXED.size)
     return RowHeader(DTYPE_NAMES[code], header_bytes, num_numbers, digest.hex(), extra_pairs)
 
@@ -92,7 +99,7 @@ def read_header(buffer: Buffer) -> RowHeader:
 def encode_row(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Floats) -> bytes:
     """The blob of `numbers` [base_width + extra pairs], rounded to the layout's dtype.
 
-    Raises InvalidAdapter when pairs or size do not fit the layout, or a number does not fit the dtype.
+    Raises InvalidAdapter when pairs or size do not fit the layout, or a number not the dtype.
     """
     expected = layout.extra_offsets(extra_pairs)[-1]
     if numbers.shape != (expected,):
@@ -108,7 +115,7 @@ def encode_row(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Float
     code = DTYPE_NAMES.index(layout.dtype)
     fixed = (MAGIC, VERSION, code, len(extra_pairs), size, len(numbers), bytes(8), digest)
     header = _FIXED.pack(*fixed) + struct.pack(f"<{len(extra_pairs)}H", *extra_pairs)
-    return header.ljust(size, b"\0") + _narrow(numbers, layout.dtype).tobytes()
+    return header.ljust(size, b"\0") + narrow(numbers, layout.dtype).tobytes()
 
 
 def decode_row(layout: AdapterLayout, blob: Buffer) -> Row:
@@ -126,19 +133,20 @@ def widen(payload: Buffer, dtype: str) -> Floats:
     return np.frombuffer(payload, "<f4" if dtype == "float32" else "<f2").astype(np.float32)
 
 
-def _narrow(numbers: Floats, dtype: str) -> NDArray[Any]:
+def narrow(numbers: Floats, dtype: str) -> NDArray[Any]:
+    """`numbers` in `dtype`, bfloat16 as its bits. Raises InvalidAdapter on what does not fit."""
     if dtype == "bfloat16":
         bits = numbers.astype("<f4", copy=False).view("<u4")
-        # Round to nearest, ties to even: half a unit in the last kept place, less one if it is even.
-        narrow: NDArray[Any] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-        is_finite = (narrow & 0x7F80) != 0x7F80
+        # Nearest, ties to even: add half a unit in the last kept place, less one if it is even.
+        short: NDArray[Any] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+        is_finite = (short & 0x7F80) != 0x7F80
     else:
         with np.errstate(over="ignore"):
-            narrow = numbers.astype("<f4" if dtype == "float32" else "<f2")
-        is_finite = np.isfinite(narrow)
+            short = numbers.astype("<f4" if dtype == "float32" else "<f2")
+        is_finite = np.isfinite(short)
     if not is_finite.all():
-        raise InvalidAdapter(f"number {int(np.argmin(is_finite))} of the row does not fit {dtype}")
-    return narrow
+        raise InvalidAdapter(f"number {int(np.argmin(is_finite))} does not fit {dtype}")
+    return short
 
 
 def _header_bytes(num_groups: int) -> int:

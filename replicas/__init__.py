@@ -1,0 +1,1 @@
+"""One vLLM engine with fLoRA inside: slot table, slab, kernels, vLLM plugin, Serve deployment."""

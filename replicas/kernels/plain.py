@@ -1,0 +1,60 @@
+"""fLoRA over a batch in plain tensor code: the oracle of the native kernel, and every device's fallback.
+
+y_t = sum_j A_tj * (W (B_tj * x_t)) + b, Wen & Chaudhuri (ICLR 2024), section 3: here every token t of
+the batch picks its own pairs (A, B) by slot. Shapes are the native ops'.
+"""
+
+import torch
+
+from replicas.step_state import STATES, StepState
+
+
+def scale_in(x: torch.Tensor, state: StepState, offset: int) -> torch.Tensor:
+    """B_t0 * x_t. x: [num_tokens, in] -> the same shape and dtype."""
+    beta = _rows(state, x.shape[0], offset, x.shape[1])
+    return (x.float() + x.float() * beta).to(x.dtype)
+
+
+def scale_out(
+    y: torch.Tensor, state: StepState, offset: int, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """A_t0 * y_t + b. y: [num_tokens, out]; bias: float32 [out] or None -> as y."""
+    alpha = _rows(state, y.shape[0], offset, y.shape[1])
+    scaled = y.float() + y.float() * alpha
+    return (scaled if bias is None else scaled + bias).to(y.dtype)
+
+
+def add_pairs(y: torch.Tensor, x: torch.Tensor, state: StepState, group: int) -> None:
+    """y_t += sum over j >= 1 of A_tj * (W (B_tj * x_t)), in place, one product for all further pairs.
+
+    Not for a captured CUDA graph: whether there is anything to do is decided on the host.
+    """
+    if not int(state.extra_rows[group]):
+        return
+    tokens, starts = (part.to(x.device) for part in state.extra_pairs_of(group, x.shape[0]))
+    flat = state.slab.numbers.view(-1)
+    first_a = starts + state.slab.layout.groups[group].beta_width
+    b = flat[starts[:, None] + torch.arange(x.shape[1], device=x.device)]
+    a = flat[first_a[:, None] + torch.arange(y.shape[1], device=x.device)]
+    product = state.products[group]((x[tokens].float() * b.float()).to(x.dtype))
+    y.copy_(y.float().index_add_(0, tokens, product.float() * a.float()))
+
+
+def register_add_pairs() -> None:
+    """Define `torch.ops.flora.add_pairs`, opaque to torch.compile. Once per process."""
+    schema = "(Tensor(a!) y, Tensor x, int state, int group) -> ()"
+    torch.library.define("flora::add_pairs", schema)
+
+    @torch.library.impl("flora::add_pairs", "CompositeExplicitAutograd")
+    def _(y: torch.Tensor, x: torch.Tensor, state: int, group: int) -> None:
+        add_pairs(y, x, STATES[state], group)
+
+    @torch.library.register_fake("flora::add_pairs")
+    def _(y: torch.Tensor, x: torch.Tensor, state: int, group: int) -> None:
+        return None
+
+
+def _rows(state: StepState, num_tokens: int, offset: int, width: int) -> torch.Tensor:
+    """This step's vectors at `offset`: float32 [num_tokens, width], a row a token."""
+    columns = state.slab.numbers[:, offset : offset + width]
+    return columns.index_select(0, state.slots[:num_tokens]).float()

@@ -1,0 +1,154 @@
+// The two elementwise passes of fLoRA on a CPU: y = A * (W (B * x)) + b, a different (A, B) per token.
+//
+//   scale_in : out[t, i] = x[t, i] * (1 + row(t)[beta_offset + i])
+//   scale_out: y[t, o]   = y[t, o] * (1 + row(t)[alpha_offset + o]) + bias[o]          (in place)
+//
+// row(t) = slab + slots[t] * row_width. Slot 0 is the identity and is never read. Arithmetic is in
+// float32 with one rounding at the end. Rows are bfloat16, float16 or float32; so are activations,
+// independently. The ops are opaque to torch.compile, so they cause no graph break.
+//
+// Why not Inductor: its CPU gather of rows costs more than the arithmetic that it would fuse.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+#include <immintrin.h>
+#define FLORA_BF16_VECTORS 1
+#endif
+
+namespace {
+
+// Below this many numbers a thread team costs more than it saves.
+constexpr int64_t kGrainNumbers = 8192;
+
+// dst[i] = src[i] * (1 + gain[i]) + bias[i]; bias may be null. dst may be src.
+template <typename X, typename R, bool kBias>
+void scale_span(X* dst, const X* src, const R* gain, const float* bias, int64_t begin, int64_t end) {
+#pragma GCC ivdep
+  for (int64_t i = begin; i < end; ++i) {
+    const float value = static_cast<float>(src[i]);
+    const float scaled = value + value * static_cast<float>(gain[i]);
+    dst[i] = static_cast<X>(kBias ? scaled + bias[i] : scaled);
+  }
+}
+
+#ifdef FLORA_BF16_VECTORS
+inline __m512 load_bf16(const c10::BFloat16* from) {
+  const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
+}
+
+// The processor's own rounding to bfloat16: a third of the instructions of the portable conversion.
+template <bool kBias>
+int64_t scale_bf16_vectors(c10::BFloat16* dst, const c10::BFloat16* src, const c10::BFloat16* gain,
+                           const float* bias, int64_t width) {
+  int64_t i = 0;
+  for (; i + 16 <= width; i += 16) {
+    const __m512 value = load_bf16(src + i);
+    __m512 scaled = _mm512_fmadd_ps(value, load_bf16(gain + i), value);
+    if constexpr (kBias) scaled = _mm512_add_ps(scaled, _mm512_loadu_ps(bias + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + i), (__m256i)_mm512_cvtneps_pbh(scaled));
+  }
+  return i;
+}
+#endif
+
+template <typename X, typename R, bool kBias>
+void scale(X* dst, const X* src, const R* gain, const float* bias, int64_t width) {
+  int64_t done = 0;
+#ifdef FLORA_BF16_VECTORS
+  if constexpr (std::is_same_v<X, c10::BFloat16> && std::is_same_v<R, c10::BFloat16>) {
+    done = scale_bf16_vectors<kBias>(dst, src, gain, bias, width);
+  }
+#endif
+  scale_span<X, R, kBias>(dst, src, gain, bias, done, width);
+}
+
+template <typename Body>
+void for_tokens(int64_t num_tokens, int64_t width, const Body& body) {
+  const int64_t grain = std::max<int64_t>(1, kGrainNumbers / std::max<int64_t>(1, width));
+  at::parallel_for(0, num_tokens, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) body(t);
+  });
+}
+
+#define FLORA_DISPATCH(X_TYPE, ROW_TYPE, ...)                                                     \
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, X_TYPE, "flora", [&] {                \
+    using X = scalar_t;                                                                           \
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, ROW_TYPE, "flora_row", [&] {        \
+      using R = scalar_t;                                                                         \
+      __VA_ARGS__();                                                                              \
+    });                                                                                           \
+  })
+
+// x: [num_tokens, in]; slab: [num_slots + 1, row_width]; slots: int32 [>= num_tokens].
+at::Tensor scale_in(const at::Tensor& x, const at::Tensor& slab, const at::Tensor& slots,
+                    int64_t beta_offset) {
+  const int64_t num_tokens = x.size(0), width = x.size(1), x_stride = x.stride(0);
+  const int64_t row_width = slab.stride(0);
+  TORCH_CHECK(slots.size(0) >= num_tokens, "flora: more tokens than slot indices");
+  TORCH_CHECK(x.stride(1) == 1, "flora: activations must be contiguous along features");
+  at::Tensor out = at::empty({num_tokens, width}, x.options());
+  const int32_t* slot_of = slots.const_data_ptr<int32_t>();
+  FLORA_DISPATCH(x.scalar_type(), slab.scalar_type(), [&] {
+    const X* src = x.const_data_ptr<X>();
+    const R* rows = slab.const_data_ptr<R>() + beta_offset;
+    X* dst = out.mutable_data_ptr<X>();
+    for_tokens(num_tokens, width, [&](int64_t t) {
+      const X* from = src + t * x_stride;
+      if (slot_of[t] == 0) {
+        std::copy(from, from + width, dst + t * width);
+      } else {
+        scale<X, R, false>(dst + t * width, from, rows + slot_of[t] * row_width, nullptr, width);
+      }
+    });
+  });
+  return out;
+}
+
+// y: [num_tokens, out], scaled in place. extra_rows: int32 [num_groups] on the host, the number of
+// further pairs that this step's tokens have on each group; nonzero calls flora::add_pairs (defined
+// in plain.py), which needs the base model's product a second time.
+void scale_out(at::Tensor& y, const at::Tensor& x, const at::Tensor& slab, const at::Tensor& slots,
+               const std::optional<at::Tensor>& bias, const at::Tensor& extra_rows,
+               int64_t alpha_offset, int64_t state, int64_t group) {
+  const int64_t num_tokens = y.size(0), width = y.size(1), row_width = slab.stride(0);
+  TORCH_CHECK(y.is_contiguous(), "flora: the product must be contiguous");
+  const float* shift = bias ? bias->const_data_ptr<float>() : nullptr;
+  const int32_t* slot_of = slots.const_data_ptr<int32_t>();
+  FLORA_DISPATCH(y.scalar_type(), slab.scalar_type(), [&] {
+    X* dst = y.mutable_data_ptr<X>();
+    const R* rows = slab.const_data_ptr<R>() + alpha_offset;
+    for_tokens(num_tokens, width, [&](int64_t t) {
+      X* at = dst + t * width;
+      const R* gain = rows + slot_of[t] * row_width;
+      if (shift != nullptr) {
+        scale<X, R, true>(at, at, gain, shift, width);
+      } else if (slot_of[t] != 0) {
+        scale<X, R, false>(at, at, gain, nullptr, width);
+      }
+    });
+  });
+  if (extra_rows.const_data_ptr<int32_t>()[group] == 0) return;
+  static auto add_pairs = c10::Dispatcher::singleton()
+                              .findSchemaOrThrow("flora::add_pairs", "")
+                              .typed<void(at::Tensor&, const at::Tensor&, int64_t, int64_t)>();
+  add_pairs.call(y, x, state, group);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(flora, m) {
+  m.def("scale_in(Tensor x, Tensor slab, Tensor slots, int beta_offset) -> Tensor");
+  m.def(
+      "scale_out(Tensor(a!) y, Tensor x, Tensor slab, Tensor slots, Tensor? bias, Tensor extra_rows, "
+      "int alpha_offset, int state, int group) -> ()");
+}
+
+TORCH_LIBRARY_IMPL(flora, CPU, m) {
+  m.impl("scale_in", &scale_in);
+  m.impl("scale_out", &scale_out);
+}

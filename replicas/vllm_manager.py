@@ -1,0 +1,155 @@
+"""The adapter manager that a vLLM worker talks to, in place of its LoRA manager."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from vllm.config import VllmConfig
+from vllm.lora.request import LoRARequest
+
+from contracts.errors import ServiceError
+from flora.layout import AdapterLayout
+from replicas.kernels.native import load_native
+from replicas.kernels.plain import register_add_pairs
+from replicas.slab import Slab
+from replicas.slots import SlotTable
+from replicas.step_state import StepState
+from replicas.vllm_layout import read_layout, target_layers
+from replicas.vllm_linear import NativeLinearMethod, PlainLinearMethod
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FloraOptions:
+    """What travels to the worker in vLLM's `additional_config["flora"]`, a dictionary of these.
+
+    `kernel`: "auto" takes the native op on a CPU with a compiler and plain tensor code elsewhere.
+    """
+
+    num_slots: int
+    max_rank: int
+    dtype: str
+    base_fingerprint: str
+    kernel: str = "auto"
+
+    @staticmethod
+    def of(config: VllmConfig) -> "FloraOptions | None":
+        """The engine's options, or None for an engine that is not ours."""
+        extra = config.additional_config
+        options = extra.get("flora") if isinstance(extra, dict) else None
+        return None if options is None else FloraOptions(**options)
+
+
+class FloraAdapterManager:
+    """Fills slots when vLLM activates adapters, and tells every linear layer which slot a token uses.
+
+    Has the methods that vLLM's model runners call on `LRUCacheWorkerLoRAManager`. An adapter arrives as
+    a LoRARequest: its integer id is its identity here, its path the row file. Everything runs in the
+    engine loop, so an activation is one file read straight into the slab.
+    """
+
+    is_enabled = True
+
+    def __init__(self, config: VllmConfig, options: FloraOptions, device: torch.device) -> None:
+        if config.parallel_config.world_size > 1:
+            raise ServiceError("fLoRA engines run on one device each: set tensor_parallel_size to 1")
+        self.layout: AdapterLayout
+        self._config = config
+        self._options = options
+        self._device = device
+        self._table = SlotTable(options.num_slots)
+        self._dummies: set[int] = set()
+        self._slab: Slab
+        self._state: StepState
+        self.activation_hold_s: list[float] = []
+
+    def create_lora_manager(self, model: torch.nn.Module, config: VllmConfig) -> torch.nn.Module:
+        """Lay out the slab for a loaded model and put the scaling around its linear layers."""
+        options = self._options
+        self.layout = read_layout(
+            model,
+            config,
+            fingerprint=options.base_fingerprint,
+            dtype=options.dtype,
+            max_rank=options.max_rank,
+        )
+        self._slab = Slab(self.layout, options.num_slots, self._device)
+        max_tokens = config.scheduler_config.max_num_batched_tokens
+        self._state = StepState(self._slab, max(max_tokens, config.scheduler_config.max_num_seqs))
+        self._wrap(model)
+        return model
+
+    def set_active_adapters(self, requests: set[LoRARequest], mapping: Any | None) -> None:
+        """Before each step: every adapter of the batch gets a slot, every token its slot's number."""
+        self._activate({request.lora_int_id: request for request in requests})
+        if mapping is not None:
+            slot_of = self._table.slot_of
+            self._state.set_tokens([slot_of(i) for i in mapping.index_mapping])
+
+    def add_adapter(self, request: LoRARequest) -> bool:
+        """Load one adapter. Raises when its file is no good: the caller's request fails, no other."""
+        known = request.lora_int_id in self._table.resident
+        self._activate({request.lora_int_id: request})
+        return not known
+
+    def remove_adapter(self, adapter_id: int) -> bool:
+        return self._table.release(adapter_id)
+
+    def remove_all_adapters(self) -> None:
+        self._table.clear()
+
+    def pin_adapter(self, adapter_id: int) -> bool:
+        return self._table.pin(adapter_id)
+
+    def list_adapters(self) -> set[int]:
+        return set(self._table.resident)
+
+    @contextmanager
+    def dummy_lora_cache(self) -> Iterator[None]:
+        """vLLM's warm-up runs with made-up adapters: here they are identities in real slots."""
+        yield
+        self._dummies.clear()
+
+    def add_dummy_lora(self, request: LoRARequest, rank: int) -> bool:
+        self._dummies.add(request.lora_int_id)
+        return True
+
+    def get_dummy_lora_warmup_rank(self, default_rank: int) -> int:
+        return default_rank
+
+    def supports_tower_connector_lora(self) -> bool:
+        return False
+
+    def _activate(self, requests: dict[int, LoRARequest]) -> None:
+        for write in self._table.activate(requests):
+            started_s = perf_counter()
+            try:
+                self._fill(write.slot, requests[write.adapter_id])
+            except BaseException:
+                self._table.release(write.adapter_id)
+                raise
+            self.activation_hold_s.append(perf_counter() - started_s)
+
+    def _fill(self, slot: int, request: LoRARequest) -> None:
+        if request.lora_int_id in self._dummies:
+            self._slab.wipe(slot)
+        else:
+            self._slab.load(slot, Path(request.lora_path))
+
+    def _wrap(self, model: torch.nn.Module) -> None:
+        register_add_pairs()
+        method = NativeLinearMethod if self._use_native() else PlainLinearMethod
+        for group, layer in enumerate(target_layers(model).values()):
+            layer.quant_method = method(layer.quant_method, layer, self._state, group)
+        logger.info("fLoRA on %d linear layers, %s", len(self.layout.groups), method.__name__)
+
+    def _use_native(self) -> bool:
+        if self._options.kernel == "plain" or self._device.type != "cpu":
+            return False
+        return load_native()
