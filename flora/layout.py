@@ -1,4 +1,4 @@
-"""Where every number of a fLoRA adapter lies in its flat row. Knows nothing of files, weights or devices."""
+"""Where every number of a fLoRA adapter lies in its row. Knows no files, weights or devices."""
 
 import hashlib
 import json
@@ -73,8 +73,8 @@ class AdapterLayout:
         row | g0 beta | g0 alpha | g1 beta | g1 alpha | ... | extra pairs of g0 | of g1 | ...
             '------------ pair 0, base_width numbers -------'
 
-    `max_rank` bounds the rank of one module. Members of a group with inputs B of their own add their
-    ranks up, hence `max_extra_pairs`. Raises ServiceError when the parts do not make a layout.
+    `max_rank` bounds the rank of one module. Members of a group that have a B of their own add
+    their ranks up, hence `max_extra_pairs`. Raises ServiceError when the parts make no layout.
     """
 
     base_fingerprint: str

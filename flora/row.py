@@ -139,7 +139,8 @@ def narrow(numbers: Floats, dtype: str) -> NDArray[Any]:
         bits = numbers.astype("<f4", copy=False).view("<u4")
         # Nearest, ties to even: add half a unit in the last kept place, less one if it is even.
         short: NDArray[Any] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-        is_finite = (short & 0x7F80) != 0x7F80
+        # A NaN's bits may wrap around above, so the input is looked at too.
+        is_finite = ((short & 0x7F80) != 0x7F80) & np.isfinite(numbers)
     else:
         with np.errstate(over="ignore"):
             short = numbers.astype("<f4" if dtype == "float32" else "<f2")

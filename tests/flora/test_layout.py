@@ -39,7 +39,8 @@ def test_vectors_are_aligned_and_do_not_overlap(layout: AdapterLayout) -> None:
 @given(layouts())
 def test_json_round_trip_keeps_the_digest(layout: AdapterLayout) -> None:
     again = AdapterLayout.from_json(layout.to_json())
-    assert again == layout and again.digest == layout.digest
+    assert again == layout
+    assert again.digest == layout.digest
 
 
 def test_any_change_changes_the_digest() -> None:

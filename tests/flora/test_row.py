@@ -79,7 +79,10 @@ def test_bfloat16_rounds_to_nearest_even(numbers: Floats) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38])
+ALL_ONES = np.uint32(0xFFFFFFFF).view(np.float32)
+
+
+@pytest.mark.parametrize("value", [np.nan, ALL_ONES, np.inf, -np.inf, 3.4e38])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_numbers_that_do_not_fit_are_refused(value: float, dtype: str) -> None:
     layout = make_layout(dtype=dtype)
