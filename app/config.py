@@ -1,0 +1,185 @@
+"""All settings, and the only reader of the environment.
+
+One TOML file (`--config`), over it variables like `FLORA_SERVER__PORT=8001`, over those what the
+command line gives. An unknown key or a bad value stops the start and names itself.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from adapter_cache.config import CacheConfig
+from contracts.errors import InvalidRequest
+from flora.adapter_config import AdapterLimits
+
+_PREFIX = "FLORA_"
+_DELIMITER = "__"
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """Frozen and closed: the base of every section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """Where the API listens and what it accepts.
+
+    `haproxy` puts HAProxy in front of the ingress where its binary is installed, in place of Ray
+    Serve's own proxy. `request_timeout_s` bounds a request from its admission to its last token.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    num_ingress_replicas: Count = 1
+    max_ongoing_requests: Count = 4096
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**2
+    request_timeout_s: Seconds = 600.0
+    haproxy: bool = True
+
+
+class WindowSettings(Section):
+    """Which requests travel together: those that come within `wait_s` of the first.
+
+    `store_timeout_s` bounds the one look-up of their adapters.
+    """
+
+    max_batch_size: Count = 64
+    wait_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.002
+    store_timeout_s: Seconds = 2.0
+
+
+class UploadSettings(Section):
+    """How many uploads are read and compiled at a time, and the bounds of each."""
+
+    max_parallel: Count = 2
+    limits: AdapterLimits = AdapterLimits()
+
+
+class ReplicaSettings(Section):
+    """One engine. `model` is a folder or a Hugging Face name; `engine` "echo" needs no model.
+
+    `max_rank` is the highest adapter rank that is accepted. `max_model_len_tokens` None takes the
+    model's own. `kv_cache_bytes` None lets the engine choose (a share of the accelerator, or its
+    default on a CPU). An empty `served_model_name` means the last part of `model`, in lower case.
+    """
+
+    engine: Literal["vllm", "echo"] = "vllm"
+    model: Annotated[str, Field(min_length=1)] = "models/smollm2-135m-instruct"
+    served_model_name: Annotated[str, Field(max_length=200)] = ""
+    num_replicas: Count = 1
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    num_slots: Count = 64
+    max_rank: Count = 8
+    max_num_seqs: Count = 64
+    max_model_len_tokens: Count | None = None
+    kv_cache_bytes: Count | None = None
+    gpu_memory_share: Share = 0.9
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    num_cpus: Annotated[float, Field(ge=0)] = 1.0
+    enforce_eager: bool = False
+    seed: int = 0
+
+    @property
+    def base_model_name(self) -> str:
+        """What clients call the base model."""
+        return self.served_model_name or Path(self.model).name.lower()
+
+
+class Settings(BaseSettings):
+    """The whole of it, one section a part. Build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter=_DELIMITER,
+        extra="forbid",
+        frozen=True,
+    )
+
+    server: ServerSettings = ServerSettings()
+    window: WindowSettings = WindowSettings()
+    upload: UploadSettings = UploadSettings()
+    replica: ReplicaSettings = ReplicaSettings()
+    cache: CacheConfig = CacheConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load_settings` merges the sources itself, so that none is read behind its back."""
+        return (init_settings,)
+
+
+def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """TOML file, then environment, then `overrides` (nested like the file); later ones win.
+
+    Raises InvalidRequest; `param` is the dotted name of the setting at fault.
+    """
+    merged = _read_toml(path) if path else {}
+    for layer in (_read_environment(), overrides or {}):
+        merged = _merge(merged, layer)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise _named(error) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}", "config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not TOML: {error}", "config") from error
+
+
+def _read_environment() -> dict[str, Any]:
+    """What FLORA_* sets. The library drops names that it does not know; here they are refused."""
+    sections = Settings.model_fields
+    for name in os.environ:
+        section = name.removeprefix(_PREFIX).lower().split(_DELIMITER)[0]
+        if name.startswith(_PREFIX) and section not in sections:
+            raise InvalidRequest(f"unknown setting {name}", section)
+    return EnvSettingsSource(Settings)()
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _named(error: ValidationError) -> InvalidRequest:
+    """The first complaint, by the setting's name and, if that is where it comes from, variable."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    variable = _PREFIX + re.sub(r"\.", _DELIMITER, name).upper()
+    source = f" (from {variable})" if variable in os.environ else ""
+    unknown = first["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+    what = "unknown setting" if unknown else first["msg"]
+    return InvalidRequest(f"{name}: {what}{source}", name)

@@ -1,0 +1,107 @@
+"""Everything that a route needs, and the admission of requests. Knows nothing of HTTP."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from adapter_cache.store import AdapterStore
+from app.dispatcher import Dispatcher
+from app.gather import Gather
+from app.model_name import ModelName, parse_model_name
+from app.prompts import Prompts
+from app.token_stream import TokenStream
+from app.window import Ask
+from contracts.adapters import DEFAULT_TENANT, TenantId
+from contracts.errors import NotReady
+from contracts.replica import ReplicaInfo
+from flora.adapter_config import AdapterLimits
+from flora.layout import AdapterLayout
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What one request may take. See ServerSettings and UploadSettings."""
+
+    max_body_bytes: int = 2 * 1024**2
+    request_timeout_s: float = 600.0
+    max_parallel_uploads: int = 2
+    ready_timeout_s: float = 5.0
+    adapter: AdapterLimits = field(default_factory=AdapterLimits)
+
+
+class Door:
+    """The parts behind the routes of one ingress process.
+
+    `clock` gives Unix time in seconds, `new_id` a string never given before.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_model: str,
+        store: AdapterStore,
+        dispatcher: Dispatcher,
+        prompts: Prompts,
+        gather: Gather,
+        limits: DoorLimits,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.base_model = base_model
+        self.store = store
+        self.dispatcher = dispatcher
+        self.prompts = prompts
+        self.limits = limits
+        self.clock = clock
+        self.new_id = new_id
+        self.started_at_s = int(clock())
+        self.uploads = asyncio.Semaphore(limits.max_parallel_uploads)
+        self._gather = gather
+        self._info: ReplicaInfo | None = None
+        self._layout: AdapterLayout | None = None
+
+    def tenant(self) -> TenantId:
+        """Whose adapters a request may use."""
+        return DEFAULT_TENANT
+
+    def model(self, text: str) -> ModelName:
+        """The `model` field of a request. Raises UnknownModel."""
+        return parse_model_name(text, self.base_model)
+
+    async def info(self) -> ReplicaInfo:
+        """The replica's facts, asked for once. Raises NotReady."""
+        if self._info is None:
+            self._info = await self.ask_replica()
+        return self._info
+
+    async def layout(self) -> AdapterLayout:
+        """What uploads are compiled against. Raises NotReady."""
+        if self._layout is None:
+            self._layout = AdapterLayout.from_json((await self.info()).layout_json)
+        return self._layout
+
+    async def ask_replica(self) -> ReplicaInfo:
+        """What a replica says now. Raises NotReady when none answers in time."""
+        try:
+            async with asyncio.timeout(self.limits.ready_timeout_s):
+                return await self.dispatcher.describe()
+        except TimeoutError:
+            raise NotReady("The engine does not answer yet.") from None
+
+    async def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
+        """One stream per ask, once their window has closed.
+
+        A caller that is cancelled while it waits leaves no request running behind it.
+        """
+        waiting = [asyncio.ensure_future(self._gather(ask)) for ask in asks]
+        try:
+            return list(await asyncio.shield(asyncio.gather(*waiting)))
+        except BaseException:
+            for future in waiting:
+                future.add_done_callback(_close_stream)
+            raise
+
+
+def _close_stream(opened: asyncio.Future[TokenStream]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()

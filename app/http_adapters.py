@@ -1,0 +1,164 @@
+"""PUT, GET and DELETE /v1/adapters/{name}, and GET /v1/adapters."""
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from app.door import Door
+from app.http_body import bounded_chunks, read_body
+from app.http_models import PageLimit, adapter_cursor, list_object
+from app.model_name import ModelName, unknown_model
+from contracts.adapters import ADAPTER_NAME, AdapterManifest, AdapterRef
+from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest, Overloaded
+from flora.adapter_config import AdapterLimits
+from flora.adapter_files import read_adapter
+from flora.codec import CompiledAdapter, compile_adapter
+from flora.layout import AdapterLayout
+
+_ENVELOPE_BYTES = 64 * 1024
+_RAW_TYPES = ("", "application/octet-stream", "application/x-safetensors")
+_WAITING_PER_PLACE = 16
+
+
+def adapter_routes(door: Door) -> APIRouter:
+    """Publishing and listing adapters of `door`."""
+    router = APIRouter(prefix="/v1/adapters")
+    waiting = 0
+
+    @router.put("/{name}")
+    async def publish(name: str, request: Request) -> dict[str, Any]:
+        """Validate, compile and publish an upload; the answer names the new version."""
+        nonlocal waiting
+        if not ADAPTER_NAME.fullmatch(name):
+            raise InvalidRequest(f"adapter names match {ADAPTER_NAME.pattern}", "name")
+        if waiting >= _WAITING_PER_PLACE * door.limits.max_parallel_uploads:
+            raise Overloaded("Too many uploads at a time.")
+        waiting += 1
+        try:
+            return await _publish(door, name, request)
+        finally:
+            waiting -= 1
+
+    @router.get("")
+    async def list_adapters(limit: PageLimit = 100, after: str = "") -> dict[str, Any]:
+        """Current versions in order of name; `after` is the last name seen."""
+        cursor = adapter_cursor(after)
+        manifests, more = await door.store.page(door.tenant(), cursor, limit)
+        return list_object([_entry(door, manifest) for manifest in manifests], bool(more), "name")
+
+    @router.get("/{name}")
+    async def show(name: str) -> dict[str, Any]:
+        """The current version, and all kept ones."""
+        versions = await door.store.versions(door.tenant(), name) if _named(name) else []
+        current = await door.store.describe(AdapterRef(door.tenant(), name)) if versions else None
+        if current is None:
+            raise unknown_model(name)
+        return {**_entry(door, current), "versions": [_entry(door, m) for m in versions]}
+
+    @router.delete("/{name}")
+    async def delete(name: str) -> dict[str, Any]:
+        """Forget the adapter with all its versions."""
+        if not _named(name) or not await door.store.delete(door.tenant(), name):
+            raise unknown_model(name)
+        return {"id": name, "object": "adapter.deleted", "deleted": True}
+
+    return router
+
+
+async def _publish(door: Door, name: str, request: Request) -> dict[str, Any]:
+    layout = await door.layout()
+    limits = door.limits.adapter
+    try:
+        weights, config = await _read_upload(request, limits)
+    except HTTPException as error:
+        if error.status_code != 413:
+            raise
+        raise AdapterTooLarge(str(error.detail)) from None
+    async with door.uploads:
+        compiled = await asyncio.to_thread(_compile, layout, weights, config, limits)
+    manifest = await door.store.publish(
+        door.tenant(),
+        name,
+        compiled.blob,
+        digest=compiled.digest,
+        base_fingerprint=layout.base_fingerprint,
+        rank=compiled.rank,
+        num_modules=compiled.num_modules,
+        created_at_s=door.clock(),
+    )
+    return _entry(door, manifest)
+
+
+def _compile(
+    layout: AdapterLayout, weights: bytes, config: bytes | None, limits: AdapterLimits
+) -> CompiledAdapter:
+    return compile_adapter(layout, read_adapter(weights, config, limits), limits)
+
+
+async def _read_upload(request: Request, limits: AdapterLimits) -> tuple[bytes, bytes | None]:
+    """Weights and, where it came as a file of its own, the config."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in _RAW_TYPES:
+        return await read_body(request, limits.max_file_bytes), None
+    if kind != "multipart/form-data":
+        raise InvalidRequest(
+            "send multipart/form-data with adapter_config.json and adapter_model.safetensors, "
+            "or application/octet-stream with one .safetensors file",
+            "content-type",
+        )
+    max_bytes = limits.max_file_bytes + limits.max_config_bytes + _ENVELOPE_BYTES
+    return await _read_multipart(request, max_bytes)
+
+
+async def _read_multipart(request: Request, max_bytes: int) -> tuple[bytes, bytes | None]:
+    stream = bounded_chunks(request, max_bytes)
+    try:
+        form = await MultiPartParser(request.headers, stream, max_files=2, max_fields=0).parse()
+    except (MultiPartException, KeyError) as error:
+        raise InvalidAdapter(f"malformed multipart body: {error}") from error
+    found: dict[str, bytes] = {}
+    try:
+        for part in [part for _, part in form.multi_items() if isinstance(part, UploadFile)]:
+            # Some clients send a path, and some send no useful name for the field.
+            found[_role(part.filename or "")] = await part.read()
+    finally:
+        await form.close()
+    if "weights" not in found:
+        raise InvalidAdapter("the upload has no adapter_model.safetensors")
+    return found["weights"], found.get("config")
+
+
+def _role(filename: str) -> str:
+    if filename.endswith(".json"):
+        return "config"
+    if filename.endswith(".safetensors"):
+        return "weights"
+    raise InvalidAdapter(
+        f"file {json.dumps(filename[:100])}: expected adapter_config.json and "
+        "adapter_model.safetensors; other formats, pickle among them, are not read"
+    )
+
+
+def _named(name: str) -> bool:
+    return ADAPTER_NAME.fullmatch(name) is not None
+
+
+def _entry(door: Door, manifest: AdapterManifest) -> dict[str, Any]:
+    key = manifest.key
+    return {
+        "id": str(ModelName(door.base_model, key.name)),
+        "object": "adapter",
+        "name": key.name,
+        "version": key.version,
+        "digest": key.digest,
+        "size_bytes": key.size_bytes,
+        "rank": manifest.rank,
+        "num_modules": manifest.num_modules,
+        "base_fingerprint": manifest.base_fingerprint,
+        "created": int(manifest.created_at_s),
+    }

@@ -1,0 +1,156 @@
+"""POST /v1/chat/completions and /v1/completions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.answer import Answer
+from app.answer_format import AnswerFormat, AnswerHead
+from app.chat_format import ChatFormat
+from app.door import Door
+from app.http_body import parse_body
+from app.http_schemas import ChatBody, CompletionBody, GenerationFields
+from app.http_sse import respond
+from app.prompts import room_for_answer
+from app.text_format import Echo, TextFormat
+from app.window import Ask
+from contracts.errors import InvalidRequest
+from contracts.generation import Sampling
+
+DEFAULT_COMPLETION_TOKENS = 16
+"""What the OpenAI API gives a text completion that does not say."""
+
+
+def completion_routes(door: Door) -> APIRouter:
+    """The two generation routes of `door`."""
+    router = APIRouter(prefix="/v1")
+
+    @router.post("/chat/completions")
+    async def chat(request: Request) -> Response:
+        """Answer a conversation."""
+        body = await parse_body(request, ChatBody, door.limits.max_body_bytes)
+        return await answer_chat(door, request, body)
+
+    @router.post("/completions")
+    async def complete(request: Request) -> Response:
+        """Continue one or many texts."""
+        body = await parse_body(request, CompletionBody, door.limits.max_body_bytes)
+        return await answer_text(door, request, body)
+
+    return router
+
+
+async def answer_chat(door: Door, request: Request, body: ChatBody) -> Response:
+    """Admit, generate and answer one conversation."""
+    door.model(body.model)
+    messages = [{"role": _role(m.role), "content": m.text} for m in body.messages]
+    prompt = await door.prompts.encode_chat(messages)
+    max_tokens = body.max_completion_tokens or body.max_tokens
+    room = room_for_answer(len(prompt), max_tokens, (await door.info()).max_model_len_tokens)
+    sampling = replace(
+        body.sampling(room), logprobs=(body.top_logprobs or 0) if body.logprobs else None
+    )
+    head = AnswerHead(f"chatcmpl-{door.new_id()}", body.model, int(door.clock()))
+    wire = ChatFormat(
+        head,
+        num_choices=body.num_choices,
+        include_usage=body.include_usage,
+        logprobs=bool(body.logprobs),
+    )
+    return await _answer(door, request, body, head.id, [prompt], [sampling], wire)
+
+
+async def answer_text(door: Door, request: Request, body: CompletionBody) -> Response:
+    """Admit, generate and answer one or many texts."""
+    door.model(body.model)
+    info = await door.info()
+    prompts = [await _token_ids(door, p, info.vocab_size) for p in body.prompts]
+    samplings = [_text_sampling(body, len(p), info.max_model_len_tokens) for p in prompts]
+    echoes = [_echo(door, body, p, ids) for p, ids in zip(body.prompts, prompts, strict=True)]
+    head = AnswerHead(f"cmpl-{door.new_id()}", body.model, int(door.clock()))
+    wire = TextFormat(
+        head,
+        num_choices=len(prompts) * body.num_choices,
+        echoes=echoes,
+        include_usage=body.include_usage,
+        logprobs=body.logprobs is not None,
+        prompt_only=body.max_tokens == 0,
+    )
+    return await _answer(door, request, body, head.id, prompts, samplings, wire)
+
+
+async def _answer(
+    door: Door,
+    request: Request,
+    body: GenerationFields,
+    answer_id: str,
+    prompts: Sequence[tuple[int, ...]],
+    samplings: Sequence[Sampling],
+    wire: AnswerFormat,
+) -> Response:
+    vocab_size = (await door.info()).vocab_size
+    adapter = door.model(body.model).ref(door.tenant())
+    asks = []
+    for place, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True)):
+        _check_sampling(sampling, vocab_size)
+        asks.append(Ask(f"{answer_id}-{place}", body.model, adapter, prompt, sampling))
+    streams = await door.open(asks)
+    answer = Answer(streams, body.num_choices, sum(len(prompt) for prompt in prompts))
+    return await respond(
+        answer,
+        wire,
+        request.receive,
+        stream=bool(body.stream),
+        timeout_s=door.limits.request_timeout_s,
+    )
+
+
+async def _token_ids(door: Door, prompt: str | list[int], vocab_size: int) -> tuple[int, ...]:
+    if isinstance(prompt, str):
+        return await door.prompts.encode_text(prompt)
+    if max(prompt) >= vocab_size:
+        raise InvalidRequest(f"token ids must be below {vocab_size}, not {max(prompt)}", "prompt")
+    return tuple(prompt)
+
+
+def _text_sampling(body: CompletionBody, num_prompt_tokens: int, max_len_tokens: int) -> Sampling:
+    max_tokens = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+    if max_tokens == 0 and not body.echo:
+        raise InvalidRequest("'max_tokens' 0 needs 'echo'", "max_tokens")
+    # The engine makes at least one token; with max_tokens 0 nobody gets to see it.
+    room = room_for_answer(num_prompt_tokens, max(max_tokens, 1), max_len_tokens)
+    return replace(
+        body.sampling(room),
+        logprobs=body.logprobs,
+        prompt_logprobs=body.logprobs if body.echo else None,
+    )
+
+
+def _echo(door: Door, body: CompletionBody, given: str | list[int], ids: Sequence[int]) -> Echo:
+    if not body.echo:
+        return Echo()
+    text = given if isinstance(given, str) else door.prompts.decode(ids)
+    return Echo(text, door.prompts.decode(ids[:1]))
+
+
+def _check_sampling(sampling: Sampling, vocab_size: int) -> None:
+    """The bounds that only the model knows; the engine must not be the one to find them broken."""
+    for name, ids in (
+        ("logit_bias", [token_id for token_id, _ in sampling.logit_bias]),
+        ("stop_token_ids", sampling.stop_token_ids),
+    ):
+        if ids and max(ids) >= vocab_size:
+            raise InvalidRequest(f"'{name}': token ids must be below {vocab_size}", name)
+    if sampling.min_tokens > sampling.max_tokens:
+        raise InvalidRequest(
+            f"'min_tokens' {sampling.min_tokens} is over the {sampling.max_tokens} that the "
+            "answer may have",
+            "min_tokens",
+        )
+
+
+def _role(role: str) -> str:
+    # Templates know the older word only.
+    return "system" if role == "developer" else role

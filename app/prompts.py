@@ -1,0 +1,110 @@
+"""Chat templates and tokenisation, with the fast tokenizer of the model folder; no torch."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from contracts.errors import InvalidRequest, PromptTooLong
+
+_NUM_THREADS = 2
+
+
+class Prompts:
+    """Text and chats to token ids.
+
+    Texts of more than `max_inline_characters` are tokenised on a thread, so that no prompt holds
+    up the event loop.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, *, max_inline_characters: int = 4096
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._max_inline_characters = max_inline_characters
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="tokenize")
+
+    @classmethod
+    def load(cls, model: str | Path) -> Self:
+        """From a model folder or a Hugging Face name."""
+        tokenizer = AutoTokenizer.from_pretrained(str(model), use_fast=True)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise TypeError(f"'{model}' has no fast tokenizer (tokenizer.json)")
+        return cls(tokenizer)
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below this."""
+        return len(self._tokenizer)
+
+    async def encode_text(self, text: str) -> tuple[int, ...]:
+        """Ids of a plain prompt, with the special tokens that the model expects around it."""
+        return await self._off_loop(len(text), lambda: self._encode(text, specials=True))
+
+    async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """Ids of a conversation (`role`, `content`) up to where the assistant is to speak.
+
+        Raises InvalidRequest where the model has no template or its template refuses the roles.
+        """
+        num_characters = sum(len(message["content"]) for message in messages)
+        return await self._off_loop(num_characters, lambda: self._render(messages))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        return str(self._backend.decode(list(token_ids), skip_special_tokens=False))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _encode(self, text: str, *, specials: bool) -> tuple[int, ...]:
+        return tuple(self._backend.encode(text, add_special_tokens=specials).ids)
+
+    def _render(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        if not self._tokenizer.chat_template:
+            raise InvalidRequest(
+                "This model has no chat template: use /v1/completions.", "messages"
+            )
+        try:
+            text: Any = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise InvalidRequest(f"The chat template refused it: {error}", "messages") from error
+        # The template writes the special tokens itself.
+        return self._encode(str(text), specials=False)
+
+    async def _off_loop(
+        self, num_characters: int, work: Callable[[], tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        if num_characters <= self._max_inline_characters:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def room_for_answer(
+    num_prompt_tokens: int, max_tokens: int | None, max_model_len_tokens: int
+) -> int:
+    """How many tokens the answer may have; None asks for all that is left.
+
+    Raises InvalidRequest for an empty prompt, PromptTooLong where the two do not fit.
+    """
+    if num_prompt_tokens == 0:
+        raise InvalidRequest("The prompt has no tokens.", "prompt")
+    left = max_model_len_tokens - num_prompt_tokens
+    wanted = left if max_tokens is None else max_tokens
+    if left < 1 or wanted > left:
+        asked = "" if max_tokens is None else f" and {max_tokens} for the answer"
+        raise PromptTooLong(
+            f"This model's context is {max_model_len_tokens} tokens, but the request needs "
+            f"{num_prompt_tokens} for the prompt{asked}.",
+            "prompt" if left < 1 else "max_tokens",
+        )
+    return wanted
