@@ -8,13 +8,18 @@ import torch
 def register() -> None:
     """Let engines that were configured for fLoRA use our adapter manager; leave all others alone.
 
-    Safe to call more than once. Only vLLM's mixin changes: no model, scheduler or kernel of it does.
+    Safe to call more than once. No model, scheduler or kernel of vLLM changes.
     """
+    from vllm.platforms.cpu import CpuPlatform
     from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
-    original = LoRAModelRunnerMixin.load_lora_model
-    if getattr(original, "is_flora", False):
-        return
+    if not hasattr(LoRAModelRunnerMixin.load_lora_model, "is_flora"):
+        _replace_manager(LoRAModelRunnerMixin)
+        _allow_compilation(CpuPlatform)
+
+
+def _replace_manager(mixin: Any) -> None:
+    original = mixin.load_lora_model
 
     def load_lora_model(
         self: Any, model: torch.nn.Module, vllm_config: Any, device: torch.device
@@ -23,9 +28,28 @@ def register() -> None:
 
         options = FloraOptions.of(vllm_config)
         if options is None:
-            return original(self, model, vllm_config, device)
+            loaded: torch.nn.Module = original(self, model, vllm_config, device)
+            return loaded
         self.lora_manager = FloraAdapterManager(vllm_config, options, device)
         return self.lora_manager.create_lora_manager(model, vllm_config)
 
     load_lora_model.is_flora = True  # type: ignore[attr-defined]
-    LoRAModelRunnerMixin.load_lora_model = load_lora_model
+    mixin.load_lora_model = load_lora_model
+
+
+def _allow_compilation(platform: Any) -> None:
+    """vLLM never compiles a CPU model that has LoRA layers; ours trace as one graph."""
+    original = platform.check_and_update_config.__func__
+
+    def check_and_update_config(cls: Any, vllm_config: Any) -> None:
+        from replicas.vllm_manager import FloraOptions
+
+        lora_config = vllm_config.lora_config
+        is_flora = lora_config is not None and FloraOptions.of(vllm_config) is not None
+        vllm_config.lora_config = None if is_flora else lora_config
+        try:
+            original(cls, vllm_config)
+        finally:
+            vllm_config.lora_config = lora_config
+
+    platform.check_and_update_config = classmethod(check_and_update_config)
