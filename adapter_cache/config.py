@@ -35,7 +35,7 @@ class CacheConfig:
 
     redis_url: str = field(default="", repr=False)
     key_prefix: str = "flora"
-    redis: RedisLimits = RedisLimits()
+    redis: RedisLimits = field(default_factory=RedisLimits)
     valkey_dir: Path = Path("data/valkey")
     valkey_port: int = 0
     node_cache_dir: Path = Path("/dev/shm/flora-serve")

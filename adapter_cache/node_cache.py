@@ -211,7 +211,7 @@ class NodeCache:
 
 @dataclass(slots=True)
 class _Ledger:
-    """Written back when its lock is released; a crash leaves it wrong by one blob until a recount."""
+    """Written back when its lock is released; a crash leaves it one blob off until a recount."""
 
     total_bytes: int
 

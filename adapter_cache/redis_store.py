@@ -11,6 +11,7 @@ The braces are Redis Cluster hash tags: what one script touches lies in one slot
 records share a slot; the blobs, which are nearly all of the bytes, spread over all of them.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -97,7 +98,7 @@ class RedisAdapterStore:
         created_at_s: float,
     ) -> AdapterManifest:
         require_name(name)
-        verify_blob(digest, blob)
+        await asyncio.to_thread(verify_blob, digest, blob)
         # Version 0 is a place holder: the script allocates the version.
         key = AdapterKey(tenant, name, 0, digest, len(blob))
         draft = AdapterManifest(key, base_fingerprint, rank, num_modules, created_at_s)
@@ -155,6 +156,8 @@ class RedisAdapterStore:
         return page, shown[-1] if len(names) > limit else ""
 
     async def delete(self, tenant: TenantId, name: str) -> bool:
+        if not is_name(name):
+            return False
         with translated():
             records = await self._writes.eval(_DELETE, 2, *self._registry_keys(tenant), name)
         gone = [decode_key(tenant, name, record.decode()).digest for record in records]
@@ -257,6 +260,9 @@ def _connect(url: str, limits: RedisLimits, retry: Retry) -> Redis:
             socket_connect_timeout=limits.connect_timeout_s,
             socket_timeout=limits.reply_timeout_s,
             retry=retry,
+            # With protocol 3 the client skips its check that a pooled connection is still alive,
+            # and a write, which is sent once, would fail after each restart of the server.
+            protocol=2,
         )
     except ValueError:
         # The client's own message may quote the URL, and with it a password.

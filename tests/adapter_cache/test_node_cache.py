@@ -1,0 +1,284 @@
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from adapter_cache.node_cache import NodeCache
+from contracts.adapters import Digest
+from contracts.errors import AdapterCorrupt, Overloaded
+from tests.adapter_cache.adapters import digest_of, make_blob
+
+
+def make_clock() -> Callable[[], int]:
+    return itertools.count(1).__next__
+
+
+def make_cache(directory: Path, max_bytes: int) -> NodeCache:
+    return NodeCache(directory, max_bytes, make_clock())
+
+
+def put(cache: NodeCache, *blobs: bytes) -> None:
+    for blob in blobs:
+        cache.put(digest_of(blob), blob)
+
+
+def digests(cache: NodeCache) -> list[Digest]:
+    return [resident.digest for resident in cache.residents()]
+
+
+def test_a_blob_is_a_file_named_by_its_digest(tmp_path: Path) -> None:
+    cache, blob = make_cache(tmp_path / "node", 1_000), make_blob(1)
+    path = cache.put(digest_of(blob), blob)
+    assert path == tmp_path / "node" / digest_of(blob) == cache.get(digest_of(blob))
+    assert path.read_bytes() == blob
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert cache.get(digest_of(b"absent")) is None
+    assert cache.pin(digest_of(b"absent")) is None
+    assert repr(cache) == "<NodeCache 1 blobs, 100/1000 bytes, 0 pinned>"
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    blobs = [make_blob(seed, 100) for seed in range(4)]
+    cache = make_cache(tmp_path, 300)
+    put(cache, *blobs[:3])
+    assert cache.get(digest_of(blobs[0]))
+    put(cache, blobs[3])
+    assert digests(cache) == [digest_of(blobs[seed]) for seed in (2, 0, 3)]
+
+
+def test_order_and_budget_outlive_a_restart(tmp_path: Path) -> None:
+    clock = make_clock()
+    blobs = [make_blob(seed, 100) for seed in range(4)]
+    cache = NodeCache(tmp_path, 400, clock)
+    put(cache, *blobs)
+    cache.get(digest_of(blobs[0]))
+    (tmp_path / ".incoming").write_bytes(b"half a blob of a writer that died")
+    (tmp_path / ".ledger").write_text("12")
+    warm = NodeCache(tmp_path, 250, clock)
+    warm.check_integrity(read_blobs=True)
+    assert digests(warm) == [digest_of(blobs[seed]) for seed in (3, 0)]
+
+
+def test_a_pinned_blob_stays_until_its_last_unpin(tmp_path: Path) -> None:
+    first, second, third = (make_blob(seed, 100) for seed in range(3))
+    cache = make_cache(tmp_path, 100)
+    put(cache, first)
+    for _ in range(2):
+        cache.pin(digest_of(first))
+    for _ in range(2):
+        with pytest.raises(Overloaded, match="no room"):
+            put(cache, second)
+        cache.unpin(digest_of(first))
+    put(cache, third)
+    assert digests(cache) == [digest_of(third)]
+    with pytest.raises(KeyError):
+        cache.unpin(digest_of(first))
+
+
+def test_a_pin_of_another_process_counts_until_it_dies(tmp_path: Path) -> None:
+    first, second = make_blob(1, 100), make_blob(2, 100)
+    cache = make_cache(tmp_path, 100)
+    put(cache, first)
+    program = (
+        "import sys; from pathlib import Path; from adapter_cache.node_cache import NodeCache\n"
+        "cache = NodeCache(Path(sys.argv[1]), 100); print(cache.pin(sys.argv[2]), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), digest_of(first)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        with pytest.raises(Overloaded):
+            put(cache, second)
+        other.kill()
+    put(cache, second)
+    assert digests(cache) == [digest_of(second)]
+
+
+def test_a_blob_too_big_for_the_budget_empties_nothing(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path, 100)
+    put(cache, make_blob(1, 60))
+    with pytest.raises(Overloaded):
+        put(cache, make_blob(2, 101))
+    assert digests(cache) == [digest_of(make_blob(1, 60))]
+
+
+def test_a_disk_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache(tmp_path, 1_000)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(Overloaded, match="No space"):
+        put(cache, make_blob(1))
+    monkeypatch.undo()
+    cache.check_integrity()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ledger"]
+
+
+@pytest.mark.parametrize(
+    "digest", ["", ".", "..", "../escape", "/etc/passwd", ".ledger", "A" * 64, "a" * 64 + "\n"]
+)
+def test_names_that_are_no_digest_are_refused(tmp_path: Path, digest: str) -> None:
+    cache = make_cache(tmp_path / "node", 1_000)
+    for call in (cache.get, cache.pin, lambda name: cache.put(name, b"x")):
+        with pytest.raises(AdapterCorrupt):
+            call(Digest(digest))
+    assert [path.name for path in tmp_path.iterdir()] == ["node"]
+
+
+def test_wrong_bytes_make_no_file(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path, 1_000)
+    with pytest.raises(AdapterCorrupt):
+        cache.put(digest_of(b"right"), b"wrong")
+    assert digests(cache) == []
+
+
+def test_check_integrity_finds_what_is_wrong(tmp_path: Path) -> None:
+    cache, blob = make_cache(tmp_path, 1_000), make_blob(1)
+    path = cache.put(digest_of(blob), blob)
+    cache.pin(digest_of(blob))
+    path.write_bytes(bytes(len(blob)))
+    cache.check_integrity()
+    with pytest.raises(AdapterCorrupt, match="digest"):
+        cache.check_integrity(read_blobs=True)
+    path.write_bytes(blob[:-1])
+    with pytest.raises(AdapterCorrupt, match="ledger"):
+        cache.check_integrity()
+    path.unlink()
+    (tmp_path / ".ledger").write_text("0")
+    with pytest.raises(AdapterCorrupt, match="pinned"):
+        cache.check_integrity()
+    cache.unpin(digest_of(blob))
+
+
+def test_two_caches_share_a_directory_under_fire(tmp_path: Path) -> None:
+    caches = [NodeCache(tmp_path, 1_000) for _ in range(2)]
+    blobs = [make_blob(seed, 100) for seed in range(30)]
+
+    def use(number: int) -> None:
+        cache, blob = caches[number % 2], blobs[number * 7 % len(blobs)]
+        digest = digest_of(blob)
+        while cache.pin(digest) is None:
+            cache.put(digest, blob)
+        assert (tmp_path / digest).read_bytes() == blob
+        cache.unpin(digest)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(use, range(600)):
+            pass
+    for cache in caches:
+        cache.check_integrity(read_blobs=True)
+
+
+class NodeCacheMachine(RuleBasedStateMachine):
+    """NodeCache against a list in order of use and a count of pins."""
+
+    max_bytes = 1_000
+    seeds = st.integers(0, 11)
+
+    @initialize()
+    def start(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.clock = make_clock()
+        self.open()
+        self.used: list[bytes] = []
+        self.pins: dict[bytes, int] = {}
+
+    def open(self) -> None:
+        self.cache = NodeCache(Path(self.directory.name), self.max_bytes, self.clock)
+
+    def blob(self, seed: int) -> bytes:
+        return make_blob(seed, 1 + seed * 97)
+
+    def use(self, blob: bytes) -> None:
+        self.used = [*(other for other in self.used if other != blob), blob]
+
+    def model_put(self, blob: bytes) -> bool:
+        """Whether it fits, after the evictions that make room for it."""
+        if len(blob) > self.max_bytes:
+            return False
+        if blob not in self.used and sum(map(len, self.used)) + len(blob) > self.max_bytes:
+            target = self.max_bytes - max(len(blob), self.max_bytes // 16)
+            for victim in [other for other in self.used if other not in self.pins]:
+                if sum(map(len, self.used)) > target:
+                    self.used.remove(victim)
+            if sum(map(len, self.used)) + len(blob) > self.max_bytes:
+                return False
+        self.use(blob)
+        return True
+
+    @rule(seed=seeds)
+    def put(self, seed: int) -> None:
+        blob = self.blob(seed)
+        if self.model_put(blob):
+            assert self.cache.put(digest_of(blob), blob).read_bytes() == blob
+        else:
+            with pytest.raises(Overloaded):
+                self.cache.put(digest_of(blob), blob)
+
+    @rule(seed=seeds)
+    def get(self, seed: int) -> None:
+        blob = self.blob(seed)
+        assert (self.cache.get(digest_of(blob)) is not None) is (blob in self.used)
+        if blob in self.used:
+            self.use(blob)
+
+    @rule(seed=seeds)
+    def pin(self, seed: int) -> None:
+        blob = self.blob(seed)
+        assert (self.cache.pin(digest_of(blob)) is not None) is (blob in self.used)
+        if blob in self.used:
+            self.use(blob)
+            self.pins[blob] = self.pins.get(blob, 0) + 1
+
+    @precondition(lambda self: self.pins)
+    @rule(data=st.data())
+    def unpin(self, data: st.DataObject) -> None:
+        blob = data.draw(st.sampled_from(sorted(self.pins)))
+        self.cache.unpin(digest_of(blob))
+        self.pins[blob] -= 1
+        if not self.pins[blob]:
+            del self.pins[blob]
+
+    @precondition(lambda self: not self.pins)
+    @rule()
+    def restart(self) -> None:
+        self.open()
+
+    @invariant()
+    def agrees(self) -> None:
+        assert digests(self.cache) == [digest_of(blob) for blob in self.used]
+        self.cache.check_integrity(read_blobs=True)
+
+    def teardown(self) -> None:
+        for blob, count in self.pins.items():
+            for _ in range(count):
+                self.cache.unpin(digest_of(blob))
+        self.directory.cleanup()
+
+
+NodeCacheMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None
+)
+TestNodeCacheMachine = NodeCacheMachine.TestCase
