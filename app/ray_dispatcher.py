@@ -1,0 +1,76 @@
+"""The Dispatcher over a Ray Serve deployment."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle
+
+from contracts.errors import EngineFailed, NotReady, Overloaded, ServingError
+from contracts.generation import GenerateRequest, TokenBatch
+from contracts.replica import ReplicaInfo
+
+_TABLE: tuple[tuple[type[Exception], type[ServingError], str], ...] = (
+    (BackPressureError, Overloaded, "Too many requests are waiting for the engine."),
+    (DeploymentUnavailableError, NotReady, "The engine is not running."),
+    (ReplicaUnavailableError, NotReady, "The engine is not running."),
+    (RayError, EngineFailed, "The engine was lost."),
+    (RayServeException, EngineFailed, "The engine was lost."),
+)
+
+
+class RayDispatcher:
+    """Sends groups to `replica`, whose methods are those of `ReplicaDeployment`.
+
+    A cancel goes to every replica: ids are unique, an id that runs elsewhere is ignored, and it
+    does not wait in the queue behind the requests that it is to end.
+    """
+
+    def __init__(self, replica: "DeploymentHandle[Any]", *, cancel_timeout_s: float = 5.0) -> None:
+        self._replica = replica
+        self._stream = replica.options(method_name="generate", stream=True)
+        self._describe = replica.options(method_name="describe")
+        self._cancel_timeout_s = cancel_timeout_s
+
+    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
+        """See Dispatcher."""
+        try:
+            async for batch in self._stream.remote(requests):
+                yield batch
+        except (RayError, RayServeException) as error:
+            raise translate(error) from error
+
+    async def cancel(self, request_ids: tuple[str, ...]) -> None:
+        """See Dispatcher."""
+        answers = self._replica.broadcast("cancel", request_ids)
+        try:
+            await answers.results_async(timeout_s=self._cancel_timeout_s, return_exceptions=True)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise EngineFailed("The engine did not take the cancellation.") from error
+
+    async def describe(self) -> ReplicaInfo:
+        """See Dispatcher."""
+        try:
+            info: ReplicaInfo = await self._describe.remote()
+        except (RayError, RayServeException) as error:
+            raise translate(error) from error
+        return info
+
+
+def translate(error: Exception) -> ServingError:
+    """Ray's error as ours: what the replica raised, or what became of the replica."""
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        if isinstance(cause, ServingError):
+            return cause
+        return EngineFailed(f"The engine failed ({type(cause).__name__}).")
+    for kind, ours, message in _TABLE:
+        if isinstance(error, kind):
+            return ours(message)
+    return EngineFailed("The engine failed.")
