@@ -48,5 +48,5 @@ install "$torch" || {
     say "not on the configured index; trying PyTorch's own, for this one package"
     use_pip --index-url "$torch_index" "$torch"
 }
-say "$(grep -cE '^[a-z0-9]' "$lock") packages of $lock"
+say "the rest of $lock"
 install --requirement "$lock"

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,20 @@ def test_no_file_is_a_drawer() -> None:
 def test_package_says_its_purpose_and_ships_its_types(package: str) -> None:
     assert ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text()))
     assert (ROOT / package / "py.typed").exists()
+
+
+def test_the_tree_is_as_the_readme_draws_it() -> None:
+    drawn = re.findall(r"^([a-z_]+)/ +\S", (ROOT / "README.md").read_text(), re.MULTILINE)
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    found = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and not any(fnmatch(path.name, pattern) for pattern in ignored)
+        and any(file.is_file() and file.suffix != ".pyc" for file in path.rglob("*"))
+    }
+    assert sorted(drawn) == sorted(found)
 
 
 def test_tests_mirror_the_sources() -> None:
