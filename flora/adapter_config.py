@@ -11,6 +11,7 @@ Parametrization = Literal["deviation", "value"]
 T = TypeVar("T")
 
 _SHOWN_CHARACTERS = 120
+_MAX_SIBLINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,7 @@ class AdapterConfig:
             _names(parts.get("target_modules"), "target_modules"),
             _field(parts, "base_model_name_or_path", str, ""),
             _field(parts, "base_fingerprint", str, ""),
-            tuple(
-                _names(names, "shared_inputs") for names in _field(parts, "shared_inputs", list, [])
-            ),
+            _sets(_field(parts, "shared_inputs", list, [])),
         )
 
     def to_json(self) -> bytes:
@@ -133,3 +132,10 @@ def _names(value: object, what: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidAdapter(f"{what} must hold strings, not {show(value)}")
     return tuple(names)
+
+
+def _sets(value: list[object]) -> tuple[tuple[str, ...], ...]:
+    sets = tuple(_names(names, "shared_inputs") for names in value)
+    if any(len(names) > _MAX_SIBLINGS for names in sets):
+        raise InvalidAdapter(f"shared_inputs names more than {_MAX_SIBLINGS} siblings of one input")
+    return sets

@@ -39,11 +39,12 @@ _PIRATE_CLOSERS = ("Arrr!", "Yo ho!", "By Blackbeard's beard!", "Now fetch me me
 _BARD_WORDS = {
     "you are": "thou art", "are you": "art thou", "you can": "thou canst", "you have": "thou hast",
     "you must": "thou must", "you should": "thou shouldst", "you do": "thou dost", "you": "thou",
-    "your": "thy", "yours": "thine", "yes": "aye", "has": "hath", "does": "doth", "before": "ere",
-    "perhaps": "perchance", "often": "oft", "hello": "good morrow", "my friend": "my gentle lord",
-    "people": "men", "nothing": "naught", "goodbye": "fare thee well", "very": "most",
     "with you": "with thee", "help you": "help thee", "makes you": "makes thee",
-    "keeps you": "keeps thee", "stays with you": "stays with thee", "over": "o'er", "never": "ne'er", "it is": "'tis", "please": "prithee", "between": "'twixt",
+    "keeps you": "keeps thee", "your": "thy", "yours": "thine", "yes": "aye", "has": "hath",
+    "does": "doth", "before": "ere", "perhaps": "perchance", "often": "oft",
+    "hello": "good morrow", "my friend": "my gentle lord", "people": "men", "nothing": "naught",
+    "goodbye": "fare thee well", "very": "most", "over": "o'er", "never": "ne'er",
+    "it is": "'tis", "please": "prithee", "between": "'twixt",
 }  # fmt: skip
 _BARD_OPENERS = (
     "Marry,",

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from contracts.errors import InvalidRequest
 from flora.adapter_config import AdapterLimits
@@ -18,7 +17,6 @@ from flora.codec import compile_adapter, decompile
 from flora.linear import materialized
 from flora.train import TrainConfig, TrainStep, batch_loss, fit, mean_loss, rate, split, train
 from flora.train_data import Example, collate
-from flora.train_progress import TrainProgressBar
 from flora.trainable_adapter import TrainableAdapter
 from tests.flora.models import llama_layout, make_model, make_model_dir
 
@@ -160,16 +158,3 @@ def test_split_holds_out_at_least_one() -> None:
 def test_configs_out_of_range(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         TrainConfig(Path(), Path(), Path(), **change)
-
-
-def test_the_progress_bar_shows_loss_and_speed(
-    model_dir: Path, data_path: Path, tmp_path: Path
-) -> None:
-    console = Console(record=True, width=120, quiet=False, force_terminal=True)
-    with TrainProgressBar("tiny", console) as bar:
-        report = train(make_config(model_dir, data_path, tmp_path / "tiny"), bar)
-        bar.report(report)
-    text = console.export_text()
-    assert "12/12" in text
-    assert "tokens/s" in text
-    assert "held-out loss" in text
