@@ -54,6 +54,11 @@ class Slab:
         self.extra_pairs[slot] = 0
         self.numbers[slot].zero_()
 
+    def poison(self, slot: int) -> None:
+        """Make whatever uses a slot not a number: no answer is better than another adapter's."""
+        self.extra_pairs[slot] = 0
+        self.numbers[slot].fill_(float("nan"))
+
     def _copy(self, slot: int, path: Path) -> RowHeader:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size

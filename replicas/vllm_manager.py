@@ -1,6 +1,7 @@
 """The adapter manager that a vLLM worker talks to, in place of its LoRA manager."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from vllm.config import VllmConfig
 from vllm.lora.request import LoRARequest
 
-from contracts.errors import ServiceError
+from contracts.errors import AdapterCorrupt, ServiceError
 from flora.layout import AdapterLayout
 from replicas.kernels.native import load_native
 from replicas.kernels.plain import register_add_pairs
@@ -34,7 +35,6 @@ class FloraOptions:
 
     num_slots: int
     max_rank: int
-    dtype: str
     base_fingerprint: str
     kernel: str = "auto"
 
@@ -44,6 +44,24 @@ class FloraOptions:
         extra = config.additional_config
         options = extra.get("flora") if isinstance(extra, dict) else None
         return None if options is None else FloraOptions(**options)
+
+
+class FloraWorkerExtension:
+    """What a replica may ask of the worker process; vLLM mixes it into its worker class."""
+
+    model_runner: Any
+
+    def flora_layout_json(self) -> str:
+        """The layout of the loaded model as JSON text."""
+        manager: FloraAdapterManager = self.model_runner.lora_manager
+        return manager.layout.to_json()
+
+    def flora_activation_hold_s(self) -> list[float]:
+        """How long each activation since the last call held the engine loop, in seconds."""
+        manager: FloraAdapterManager = self.model_runner.lora_manager
+        held = list(manager.activation_hold_s)
+        manager.activation_hold_s.clear()
+        return held
 
 
 class FloraAdapterManager:
@@ -65,9 +83,10 @@ class FloraAdapterManager:
         self._device = device
         self._table = SlotTable(options.num_slots)
         self._dummies: set[int] = set()
+        self._broken: set[int] = set()
         self._slab: Slab
         self._state: StepState
-        self.activation_hold_s: list[float] = []
+        self.activation_hold_s: deque[float] = deque(maxlen=4096)
 
     def create_lora_manager(self, model: torch.nn.Module, config: VllmConfig) -> torch.nn.Module:
         """Lay out the slab for a loaded model and put the scaling around its linear layers."""
@@ -76,7 +95,7 @@ class FloraAdapterManager:
             model,
             config,
             fingerprint=options.base_fingerprint,
-            dtype=options.dtype,
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
             max_rank=options.max_rank,
         )
         self._slab = Slab(self.layout, options.num_slots, self._device)
@@ -87,18 +106,34 @@ class FloraAdapterManager:
 
     def set_active_adapters(self, requests: set[LoRARequest], mapping: Any | None) -> None:
         """Before each step: every adapter of the batch gets a slot, every token its slot's number."""
-        self._activate({request.lora_int_id: request for request in requests})
+        wanted = {request.lora_int_id: request for request in requests}
+        for write in self._table.activate(wanted):
+            try:
+                self._fill(write.slot, wanted[write.adapter_id])
+            except (OSError, AdapterCorrupt):
+                # The step must go on for the others. `add_adapter` came before and told the caller.
+                logger.exception("adapter %d has no row", write.adapter_id)
+                self._slab.poison(write.slot)
+                self._broken.add(write.adapter_id)
         if mapping is not None:
             slot_of = self._table.slot_of
             self._state.set_tokens([slot_of(i) for i in mapping.index_mapping])
 
     def add_adapter(self, request: LoRARequest) -> bool:
         """Load one adapter. Raises when its file is no good: the caller's request fails, no other."""
-        known = request.lora_int_id in self._table.resident
-        self._activate({request.lora_int_id: request})
-        return not known
+        adapter_id = request.lora_int_id
+        if adapter_id in self._broken:
+            self.remove_adapter(adapter_id)
+        for write in (writes := self._table.activate([adapter_id])):
+            try:
+                self._fill(write.slot, request)
+            except BaseException:
+                self._table.release(adapter_id)
+                raise
+        return bool(writes)
 
     def remove_adapter(self, adapter_id: int) -> bool:
+        self._broken.discard(adapter_id)
         return self._table.release(adapter_id)
 
     def remove_all_adapters(self) -> None:
@@ -126,21 +161,13 @@ class FloraAdapterManager:
     def supports_tower_connector_lora(self) -> bool:
         return False
 
-    def _activate(self, requests: dict[int, LoRARequest]) -> None:
-        for write in self._table.activate(requests):
-            started_s = perf_counter()
-            try:
-                self._fill(write.slot, requests[write.adapter_id])
-            except BaseException:
-                self._table.release(write.adapter_id)
-                raise
-            self.activation_hold_s.append(perf_counter() - started_s)
-
     def _fill(self, slot: int, request: LoRARequest) -> None:
+        started_s = perf_counter()
         if request.lora_int_id in self._dummies:
             self._slab.wipe(slot)
         else:
             self._slab.load(slot, Path(request.lora_path))
+        self.activation_hold_s.append(perf_counter() - started_s)
 
     def _wrap(self, model: torch.nn.Module) -> None:
         register_add_pairs()

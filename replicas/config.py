@@ -1,0 +1,40 @@
+"""Settings of one replica. Reads no environment: the composition root builds this once."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """One engine and its slots. `model` is a folder or a Hugging Face name; engine "echo" has none.
+
+    `num_slots` adapters fit on the device at once; it is at least `max_num_seqs`, so that slots
+    never decide who may run. `max_rank` is the highest rank of one module that a slot has room for.
+    `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None the engine's default.
+    """
+
+    model: str
+    engine: Literal["vllm", "echo"] = "vllm"
+    num_replicas: int = 1
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    num_slots: int = 128
+    max_rank: int = 4
+    max_num_seqs: int = 64
+    max_model_len_tokens: int | None = None
+    max_num_batched_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+    quantization: str | None = None
+    gpu_memory_share: float = 0.9
+    num_gpus: float = 0.0
+    num_cpus: float = 1.0
+    enforce_eager: bool = False
+    kernel: Literal["auto", "plain"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_slots < self.max_num_seqs:
+            raise ValueError(
+                f"num_slots ({self.num_slots}) must be at least max_num_seqs ({self.max_num_seqs})"
+            )
+        if self.max_rank < 1:
+            raise ValueError(f"max_rank must be at least 1, not {self.max_rank}")

@@ -1,0 +1,84 @@
+"""The replica as a Ray Serve deployment: builds its parts in the replica's process."""
+
+import logging
+from collections.abc import AsyncIterator
+
+from ray import serve
+
+from adapter_cache.config import CacheConfig
+from adapter_cache.fetcher import AdapterFetcher
+from adapter_cache.node_cache import NodeCache
+from adapter_cache.redis_store import RedisAdapterStore
+from contracts.adapters import AdapterKey
+from contracts.generation import GenerateRequest, TokenBatch
+from contracts.replica import ReplicaInfo
+from replicas.config import ReplicaConfig
+from replicas.engine import EchoEngine, Engine
+from replicas.replica import Replica
+
+logger = logging.getLogger(__name__)
+
+
+class ReplicaDeployment:
+    """One engine per Serve replica. Serve sends traffic once `__init__` has returned."""
+
+    async def __init__(self, config: ReplicaConfig, cache: CacheConfig) -> None:
+        self._store = RedisAdapterStore(cache.redis_url, cache.key_prefix, cache.redis)
+        node_cache = NodeCache(cache.node_cache_dir, cache.node_cache_bytes)
+        fetcher = AdapterFetcher(
+            self._store,
+            node_cache,
+            max_parallel=cache.max_parallel_fetches,
+            deadline_s=cache.fetch_timeout_s,
+        )
+        self._replica = Replica(make_engine(config), fetcher)
+        info = await self._replica.start()
+        logger.info("replica ready: %s, %d slots", info.model, info.num_slots)
+
+    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
+        """See Replica.generate."""
+        stream = self._replica.generate(requests)
+        try:
+            async for batch in stream:
+                yield batch
+        finally:
+            await stream.aclose()
+
+    async def cancel(self, request_ids: tuple[str, ...]) -> None:
+        await self._replica.cancel(request_ids)
+
+    async def describe(self) -> ReplicaInfo:
+        return await self._replica.describe()
+
+    async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
+        await self._replica.prefetch(keys)
+
+    async def check_health(self) -> None:
+        await self._replica.check()
+
+    async def __del__(self) -> None:
+        await self._replica.stop()
+        await self._store.close()
+
+
+def make_engine(config: ReplicaConfig) -> Engine:
+    """The engine that the settings name; vLLM is imported here alone, in the replica's process."""
+    if config.engine == "echo":
+        return EchoEngine()
+    from replicas.vllm_engine import VllmEngine
+
+    return VllmEngine(config)
+
+
+def replica_app(config: ReplicaConfig, cache: CacheConfig) -> serve.Application:
+    """The replica deployment with its settings, to be bound to the door."""
+    deployment = serve.deployment(
+        ReplicaDeployment,
+        name="replica",
+        num_replicas=config.num_replicas,
+        # A group call is one Serve request, however many requests it carries: never queue them here.
+        max_ongoing_requests=4096,
+        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        graceful_shutdown_timeout_s=5,
+    )
+    return deployment.bind(config, cache)
