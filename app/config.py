@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -17,18 +17,22 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from adapter_cache.config import CacheConfig
 from contracts.errors import InvalidRequest
 from flora.adapter_config import AdapterLimits
+from replicas.config import ReplicaConfig
+
+DEFAULT_MODEL = "models/smollm2-135m-instruct"
+"""What `flora models prepare` makes."""
 
 _PREFIX = "FLORA_"
 _DELIMITER = "__"
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -38,14 +42,16 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    """Where the API listens and what it accepts.
+    """Where the API listens, what it calls the base model, and what it accepts.
 
+    An empty `served_model_name` means the last part of `replica.model`, in lower case.
     `haproxy` puts HAProxy in front of the ingress where its binary is installed, in place of Ray
     Serve's own proxy. `request_timeout_s` bounds a request from its admission to its last token.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    served_model_name: Annotated[str, Field(max_length=200)] = ""
     num_ingress_replicas: Count = 1
     max_ongoing_requests: Count = 4096
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**2
@@ -71,36 +77,6 @@ class UploadSettings(Section):
     limits: AdapterLimits = AdapterLimits()
 
 
-class ReplicaSettings(Section):
-    """One engine. `model` is a folder or a Hugging Face name; `engine` "echo" needs no model.
-
-    `max_rank` is the highest adapter rank that is accepted. `max_model_len_tokens` None takes the
-    model's own. `kv_cache_bytes` None lets the engine choose (a share of the accelerator, or its
-    default on a CPU). An empty `served_model_name` means the last part of `model`, in lower case.
-    """
-
-    engine: Literal["vllm", "echo"] = "vllm"
-    model: Annotated[str, Field(min_length=1)] = "models/smollm2-135m-instruct"
-    served_model_name: Annotated[str, Field(max_length=200)] = ""
-    num_replicas: Count = 1
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    num_slots: Count = 64
-    max_rank: Count = 8
-    max_num_seqs: Count = 64
-    max_model_len_tokens: Count | None = None
-    kv_cache_bytes: Count | None = None
-    gpu_memory_share: Share = 0.9
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
-    num_cpus: Annotated[float, Field(ge=0)] = 1.0
-    enforce_eager: bool = False
-    seed: int = 0
-
-    @property
-    def base_model_name(self) -> str:
-        """What clients call the base model."""
-        return self.served_model_name or Path(self.model).name.lower()
-
-
 class Settings(BaseSettings):
     """The whole of it, one section a part. Build it with `load_settings`."""
 
@@ -114,8 +90,13 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     window: WindowSettings = WindowSettings()
     upload: UploadSettings = UploadSettings()
-    replica: ReplicaSettings = ReplicaSettings()
+    replica: ReplicaConfig = ReplicaConfig(model=DEFAULT_MODEL)
     cache: CacheConfig = CacheConfig()
+
+    @property
+    def base_model_name(self) -> str:
+        """What clients call the base model."""
+        return self.server.served_model_name or Path(self.replica.model).name.lower()
 
     @classmethod
     def settings_customise_sources(
@@ -135,8 +116,8 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
 
     Raises InvalidRequest; `param` is the dotted name of the setting at fault.
     """
-    merged = _read_toml(path) if path else {}
-    for layer in (_read_environment(), overrides or {}):
+    merged: dict[str, Any] = {"replica": {"model": DEFAULT_MODEL}}
+    for layer in (_read_toml(path) if path else {}, _read_environment(), overrides or {}):
         merged = _merge(merged, layer)
     try:
         return Settings(**merged)
@@ -160,7 +141,10 @@ def _read_environment() -> dict[str, Any]:
         section = name.removeprefix(_PREFIX).lower().split(_DELIMITER)[0]
         if name.startswith(_PREFIX) and section not in sections:
             raise InvalidRequest(f"unknown setting {name}", section)
-    return EnvSettingsSource(Settings)()
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise InvalidRequest(f"a FLORA_ variable cannot be read: {error}", "environment") from error
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class RayDoor:
         dispatcher = RayDispatcher(replica)
         self._window = Window(store, dispatcher, store_timeout_s=window.store_timeout_s)
         self._door = Door(
-            base_model=settings.replica.base_model_name,
+            base_model=settings.base_model_name,
             store=store,
             dispatcher=dispatcher,
             prompts=Prompts.load(settings.replica.model),

@@ -56,9 +56,9 @@ async def test_a_chat_answer() -> None:
             }
         ],
         "usage": {
-            "prompt_tokens": 19,
+            "prompt_tokens": 20,
             "completion_tokens": 3,
-            "total_tokens": 22,
+            "total_tokens": 23,
             "prompt_tokens_details": {"cached_tokens": 3},
         },
     }
@@ -153,7 +153,7 @@ async def test_a_chat_may_fill_the_rest_of_the_context() -> None:
     replica = CountingReplica()
     body = {k: v for k, v in CHAT.items() if k != "max_tokens"}
     assert (await post(body, replica=replica)).status_code == 200
-    assert replica.groups[0][0].sampling.max_tokens == MAX_LEN - 19
+    assert replica.groups[0][0].sampling.max_tokens == MAX_LEN - 20
 
 
 BAD_CHATS = [

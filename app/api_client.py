@@ -1,0 +1,94 @@
+"""A client of the adapter routes, for the command line and for the demo."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from contracts.errors import CallerError, InvalidAdapter, NotReady, ServiceError
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+class ApiClient:
+    """Every refusal is a CallerError or a ServiceError with the server's own words."""
+
+    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self._url, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def push(self, name: str, source: Path) -> dict[str, Any]:
+        """Publish a PEFT folder or one .safetensors file as `name`."""
+        path = f"/v1/adapters/{quote(name, safe='')}"
+        if source.is_dir():
+            files = {
+                name: (name, _read(source / name), "application/octet-stream")
+                for name in (CONFIG_FILE, WEIGHTS_FILE)
+            }
+            return self._call("PUT", path, files=files)
+        raw = {"content-type": "application/octet-stream"}
+        return self._call("PUT", path, content=_read(source), headers=raw)
+
+    def adapters(self, page_size: int = 100) -> Iterator[dict[str, Any]]:
+        """All adapters by name, fetched page by page."""
+        after = ""
+        while True:
+            page = self._call("GET", "/v1/adapters", params={"limit": page_size, "after": after})
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["last_id"]
+
+    def show(self, name: str) -> dict[str, Any]:
+        """One adapter with its versions."""
+        return self._call("GET", f"/v1/adapters/{quote(name, safe='')}")
+
+    def delete(self, name: str) -> dict[str, Any]:
+        """Forget an adapter."""
+        return self._call("DELETE", f"/v1/adapters/{quote(name, safe='')}")
+
+    def base_model(self) -> str:
+        """The id of the base model. Raises NotReady until the server is ready."""
+        self._call("GET", "/readyz")
+        model: str = self._call("GET", "/v1/models", params={"limit": 1})["data"][0]["id"]
+        return model
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise NotReady(f"{self._url} does not answer: {error}") from error
+        if response.is_success:
+            answer: dict[str, Any] = response.json()
+            return answer
+        message = _message(response)
+        raise (ServiceError if response.is_server_error else CallerError)(message)
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {response.status_code}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidAdapter(f"cannot read {path}: {error.strerror}") from error

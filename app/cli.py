@@ -1,0 +1,203 @@
+"""The `flora` command. Each command imports what it needs when it runs, so that help is instant."""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.bench_modules import find_bench_modules
+from contracts.errors import CallerError, InvalidRequest, ServingError
+
+EXIT_CALLER = 1
+EXIT_SERVICE = 3
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_FOLDER = Path("models/smollm2-135m-instruct")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One base model, millions of per-user fLoRA adapters, one batch.",
+)
+adapters = typer.Typer(no_args_is_help=True, help="Adapters of a running server.")
+models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
+app.add_typer(adapters, name="adapters")
+app.add_typer(models, name="models")
+
+Url = Annotated[str, typer.Option(help="Where the server is.")]
+
+
+def main() -> None:
+    """Run the command line; a refused request exits with 1, a service in trouble with 3."""
+    try:
+        app()
+    except ServingError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(EXIT_CALLER if isinstance(error, CallerError) else EXIT_SERVICE)
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(help="Settings as TOML.")] = None,
+    host: Annotated[str | None, typer.Option(help="server.host")] = None,
+    port: Annotated[int | None, typer.Option(help="server.port")] = None,
+    model: Annotated[str | None, typer.Option(help="A folder or a Hugging Face name.")] = None,
+    name: Annotated[str | None, typer.Option(help="What clients call the base model.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, or echo: no model at all.")] = None,
+    haproxy: Annotated[bool | None, typer.Option(help="HAProxy in front.")] = None,
+    demo: Annotated[Path | None, typer.Option(help="Publish the adapters in this folder.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: replica.num_slots=64")
+    ] = None,
+) -> None:
+    """Start everything on this machine: Valkey, Ray, the engine and the API."""
+    from rich.console import Console
+
+    from app.config import load_settings
+    from app.local import serve_local
+
+    given = {
+        "server.host": host,
+        "server.port": port,
+        "server.served_model_name": name,
+        "server.haproxy": haproxy,
+        "replica.model": model,
+        "replica.engine": engine,
+    }
+    named = {key: value for key, value in given.items() if value is not None}
+    settings = load_settings(config, nested(named | pairs(set_ or [])))
+    serve_local(settings, demo=demo, console=Console())
+
+
+@adapters.command("push")
+def adapters_push(name: str, source: Path, url: Url = DEFAULT_URL) -> None:
+    """Publish a PEFT folder or one .safetensors file as NAME."""
+    from app.api_client import ApiClient
+
+    with ApiClient(url) as api:
+        made = api.push(name, source)
+    typer.echo(f"{made['id']}@{made['version']}  rank {made['rank']}  {made['digest']}")
+
+
+@adapters.command("list")
+def adapters_list(url: Url = DEFAULT_URL) -> None:
+    """All adapters, one a line: name, version, rank, bytes."""
+    from app.api_client import ApiClient
+
+    with ApiClient(url) as api:
+        for entry in api.adapters():
+            typer.echo(
+                f"{entry['name']}\t@{entry['version']}\trank {entry['rank']}\t"
+                f"{entry['size_bytes']} bytes"
+            )
+
+
+@adapters.command("show")
+def adapters_show(name: str, url: Url = DEFAULT_URL) -> None:
+    """One adapter and its versions, as JSON."""
+    from app.api_client import ApiClient
+
+    with ApiClient(url) as api:
+        show_json(api.show(name))
+
+
+@adapters.command("delete")
+def adapters_delete(name: str, url: Url = DEFAULT_URL) -> None:
+    """Forget an adapter with all its versions."""
+    from app.api_client import ApiClient
+
+    with ApiClient(url) as api:
+        api.delete(name)
+    typer.echo(f"deleted {name}")
+
+
+@models.command("prepare")
+def models_prepare(folder: Annotated[Path, typer.Argument()] = DEFAULT_FOLDER) -> None:
+    """Make the demo model, SmolLM2-135M-Instruct, unless it is there."""
+    from app.demo_model import prepare_demo_model
+
+    typer.echo(f"preparing {folder}")
+    made = prepare_demo_model(folder)
+    typer.echo(f"{folder} is {'ready' if made else 'complete already'}")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="JSON lines of text, messages or prompts.")],
+    out: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    model: Annotated[Path, typer.Option(help="The base model's folder.")] = DEFAULT_FOLDER,
+    rank: int | None = None,
+    tie_inputs: bool | None = None,
+    target_modules: Annotated[list[str] | None, typer.Option(help="Names or last parts.")] = None,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    max_length_tokens: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+) -> None:
+    """Train one adapter. What is not given has the defaults of flora.train.TrainConfig."""
+    from rich.console import Console
+
+    from flora.train import TrainConfig
+    from flora.train import train as run
+    from flora.train_progress import TrainProgressBar
+
+    given = {
+        "rank": rank,
+        "tie_inputs": tie_inputs,
+        "target_modules": tuple(target_modules) if target_modules else None,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "max_length_tokens": max_length_tokens,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    config = TrainConfig(model, data, out, **options)
+    with TrainProgressBar(out.name, Console()) as bar:
+        report = run(config, bar)
+    bar.report(report)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context, name: str) -> None:
+    """Run a benchmark; what follows its name is its own: `flora bench engine --json FILE`."""
+    known = find_bench_modules()
+    if name not in known:
+        raise InvalidRequest(f"no benchmark '{name}'; there are: {', '.join(sorted(known))}")
+    sys.argv = [f"flora bench {name}", *context.args]
+    runpy.run_module(known[name], run_name="__main__", alter_sys=True)
+
+
+def pairs(given: list[str]) -> dict[str, str]:
+    """`a.b=c` as {"a.b": "c"}. Raises InvalidRequest."""
+    for pair in given:
+        if "=" not in pair:
+            raise InvalidRequest(f"--set takes NAME=VALUE, not '{pair}'")
+    return dict(pair.split("=", 1) for pair in given)
+
+
+def nested(dotted: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": c} as {"a": {"b": c}}."""
+    result: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *path, last = name.split(".")
+        section = result
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return result
+
+
+def show_json(value: dict[str, Any]) -> None:
+    """For people and for jq."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2))
+
+
+if __name__ == "__main__":
+    main()

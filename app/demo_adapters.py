@@ -1,0 +1,46 @@
+"""Publishing the adapters of a folder, and what to paste to see their effect."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from app.api_client import CONFIG_FILE, ApiClient
+from contracts.errors import InvalidAdapter
+
+_QUESTION = "What is the capital of France?"
+
+
+def find_adapters(folder: Path) -> list[Path]:
+    """The adapter folders directly in `folder`, by name. Raises InvalidAdapter where none is."""
+    found = sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}"))
+    if not found:
+        raise InvalidAdapter(f"{folder} holds no folder with an {CONFIG_FILE}")
+    return found
+
+
+def publish_adapters(api: ApiClient, folder: Path, console: Console) -> list[str]:
+    """Publish each adapter in `folder` under its folder's name; the names."""
+    names = []
+    for path in find_adapters(folder):
+        made = api.push(path.name, path)
+        console.print(f"{made['id']}@{made['version']}: {made['size_bytes']:,} bytes")
+        names.append(path.name)
+    return names
+
+
+def snippets(url: str, base: str, adapters: list[str]) -> str:
+    """The same prompt for base and adapters, as curl and in Python."""
+    models = [base, *(f"{base}:{name}" for name in adapters)]
+    return f"""
+curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
+  "model": "{models[-1]}", "temperature": 0, "max_tokens": 40,
+  "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key="none")
+for model in {models}:
+    answer = client.chat.completions.create(
+        model=model, temperature=0, max_tokens=40,
+        messages=[{{"role": "user", "content": "{_QUESTION}"}}])
+    print(model, "->", answer.choices[0].message.content)
+"""

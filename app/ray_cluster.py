@@ -1,0 +1,54 @@
+"""Ray and Ray Serve on this machine alone, for as long as this process lives."""
+
+import logging
+import os
+
+import ray
+from ray import serve
+from ray.serve.config import ProxyLocation
+from ray.serve.schema import LoggingConfig
+
+from app.config import Settings
+from app.ray_app import build
+
+_APP_NAME = "flora"
+_OBJECT_STORE_BYTES = 256 * 1024**2
+
+
+def start_cluster(settings: Settings, num_cpus: int, log_to_driver: bool = False) -> None:
+    """Start Ray and the HTTP front."""
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=log_to_driver,
+        logging_level=logging.ERROR,
+    )
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly,
+        http_options={"host": settings.server.host, "port": settings.server.port},
+        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+    )
+
+
+def run_app(settings: Settings) -> None:
+    """Deploy the application; returns when its replicas run. Raises RuntimeError."""
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    serve.run(build(settings), name=_APP_NAME, route_prefix="/", logging_config=quiet)
+
+
+def stop_serve() -> None:
+    """End the application and the HTTP front."""
+    serve.shutdown()
+
+
+def stop_cluster() -> None:
+    """End Ray."""
+    ray.shutdown()
+
+
+def num_cpus_needed(settings: Settings) -> int:
+    """What the replicas reserve, or what the machine has, if that is more."""
+    reserved = settings.replica.num_replicas * settings.replica.num_cpus
+    return max(os.cpu_count() or 1, int(reserved + 1))
