@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from contracts.errors import InvalidRequest
 from contracts.generation import GenerateRequest, TokenDelta, TokenLogprob
 from contracts.replica import ReplicaInfo
 from flora.layout import AdapterLayout, Group, Member
@@ -92,10 +93,10 @@ class EchoSource:
 
 
 class EchoEngine:
-    """Answers with the prompt's token ids as text, each followed by the first digits of its row's name.
+    """Answers with the prompt's token ids as text, each followed by the start of its row's name.
 
-    Deterministic, without a model: the working stand-in for tests of everything around an engine. It
-    reads the row's header as a real engine does, so a bad file fails the request.
+    Deterministic, without a model: the working stand-in for tests of everything around an engine.
+    It reads the row's header as a real engine does, so a bad file fails the request.
     """
 
     def __init__(self, *, step_s: float = 0.0, max_model_len_tokens: int = 2048) -> None:
@@ -112,8 +113,10 @@ class EchoEngine:
     async def submit(
         self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
     ) -> EchoSource:
+        if not request.prompt_token_ids or request.sampling.max_tokens < 1:
+            raise InvalidRequest("A request has a prompt, and room for an answer.")
         if row is not None:
-            read_header(row.read_bytes())
+            read_header(await asyncio.to_thread(row.read_bytes))
         suffix = "" if row is None else f":{row.name[:8]}"
         source = EchoSource(request, suffix, wake)
         task = asyncio.create_task(source.run(self._step_s))
@@ -125,7 +128,8 @@ class EchoEngine:
         if (running := self._running.pop(request_id, None)) is not None:
             source, task = running
             task.cancel()
-            source.put(TokenDelta(0, finish_reason="abort"))
+            for choice in range(source.request.sampling.n):
+                source.put(TokenDelta(0, choice, finish_reason="abort"))
 
     async def check(self) -> None:
         return None

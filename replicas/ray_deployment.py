@@ -1,7 +1,7 @@
 """The replica as a Ray Serve deployment: builds its parts in the replica's process."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from ray import serve
 
@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 class ReplicaDeployment:
     """One engine per Serve replica. Serve sends traffic once `__init__` has returned."""
 
-    async def __init__(self, config: ReplicaConfig, cache: CacheConfig) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, config: ReplicaConfig, cache: CacheConfig
+    ) -> None:
         self._store = RedisAdapterStore(cache.redis_url, cache.key_prefix, cache.redis)
         node_cache = NodeCache(cache.node_cache_dir, cache.node_cache_bytes)
         fetcher = AdapterFetcher(
@@ -35,7 +37,7 @@ class ReplicaDeployment:
         info = await self._replica.start()
         logger.info("replica ready: %s, %d slots", info.model, info.num_slots)
 
-    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
+    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[TokenBatch]:
         """See Replica.generate."""
         stream = self._replica.generate(requests)
         try:
@@ -76,7 +78,7 @@ def replica_app(config: ReplicaConfig, cache: CacheConfig) -> serve.Application:
         ReplicaDeployment,
         name="replica",
         num_replicas=config.num_replicas,
-        # A group call is one Serve request, however many requests it carries: never queue them here.
+        # A group call is one Serve request, however many it carries: never queue them here.
         max_ongoing_requests=4096,
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
         graceful_shutdown_timeout_s=5,

@@ -66,7 +66,7 @@ class Slab:
             header = read_header(head, size)
             header.check(self.layout)
             target = self.numbers[slot] if self._staging is None else self._staging
-            payload = memoryview(target.view(torch.uint8).numpy())[: header.payload_bytes]
+            payload = target.view(torch.uint8).numpy().data[: header.payload_bytes]
             if os.preadv(file.fileno(), [payload], header.header_bytes) != header.payload_bytes:
                 raise AdapterCorrupt(f"{path.name} ended early")
         if self._staging is not None:

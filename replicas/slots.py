@@ -1,4 +1,4 @@
-"""Which adapter sits in which slot of the slab. Holds integers only: no bytes, no tensors, no clock."""
+"""Which adapter sits in which slot of the slab. Integers only: no bytes, no tensors, no clock."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -20,7 +20,7 @@ class SlotWrite:
 
 
 class SlotTable:
-    """Least recently used slots for adapter ids >= 1; an adapter of the running batch is never evicted.
+    """Least recently used slots for adapter ids >= 1; the running batch's are never evicted.
 
     Slots are numbered 1..num_slots; slot 0 is the identity. Raises ServiceError when more adapters
     are active or pinned at once than there are slots, and then changes nothing.
@@ -85,7 +85,7 @@ class SlotTable:
         idle = (i for i in self._slot_of if i not in active and i not in self._pinned)
         victims = [adapter_id for adapter_id, _ in zip(idle, range(count), strict=False)]
         if len(victims) < count:
-            raise ServiceError(f"{len(active)} adapters are active, but there are {self.num_slots} slots")
+            raise ServiceError(f"no room for {len(active)} active adapters in {self!r}")
         return victims[::-1]
 
     def _place(self, adapter_id: int, victims: list[int]) -> SlotWrite:

@@ -1,4 +1,4 @@
-"""Which slot each token of the running step uses. The linear layers read it; the manager writes it."""
+"""Which slot each token of the running step uses. The manager writes it, linear layers read it."""
 
 from collections.abc import Callable, Sequence
 from itertools import count

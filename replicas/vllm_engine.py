@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
@@ -27,7 +28,7 @@ _MAX_KNOWN_IDS = 1 << 16
 
 
 class VllmSource:
-    """One request's outputs. Its collector sets the group's event: one wake-up a step, not a request."""
+    """One request's outputs. Its collector sets the group's event: one wake-up a step for all."""
 
     def __init__(self, collector: RequestOutputCollector, request: GenerateRequest) -> None:
         self.finished = False
@@ -78,8 +79,8 @@ class VllmEngine:
     async def submit(
         self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
     ) -> VllmSource:
-        """See Engine. The row goes into its slot just before the request is queued, in the same turn
-        of the engine loop, so a bad file is this request's error and costs the others nothing.
+        """See Engine. The row goes into its slot just before the request is queued, in the same
+        turn of the engine loop, so a bad file is this request's error and costs the others nothing.
         """
         lora = None if row is None else self._lora_request(request, row)
         loading = None if lora is None else asyncio.create_task(self.llm.add_lora(lora))
@@ -130,9 +131,7 @@ class VllmEngine:
         try:
             params = to_params(request.sampling)
             prompt = tokens_input(list(request.prompt_token_ids))
-            return await self.llm.add_request(
-                request.request_id, prompt, params, lora_request=lora
-            )
+            return await self.llm.add_request(request.request_id, prompt, params, lora_request=lora)
         except (ValueError, VLLMClientError) as error:
             raise InvalidRequest(str(error)) from error
 
@@ -147,7 +146,7 @@ class VllmEngine:
         return LoRARequest(name, self._id_of(digest), str(row))
 
     def _id_of(self, digest: Digest) -> int:
-        """An engine-wide number for the bytes; a forgotten digest gets a new one, none is reused."""
+        """An engine-wide number for the bytes; a forgotten digest gets a new one, never an old."""
         if digest not in self._ids:
             self._ids[digest] = next(self._next_id)
             if len(self._ids) > _MAX_KNOWN_IDS:
@@ -164,7 +163,7 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         "base_fingerprint": base_fingerprint(config.model),
         "kernel": config.kernel,
     }
-    optional = {
+    optional: dict[str, Any] = {
         "max_num_batched_tokens": config.max_num_batched_tokens,
         "kv_cache_memory_bytes": config.kv_cache_bytes,
         "quantization": config.quantization,

@@ -20,7 +20,7 @@ def target_layers(model: torch.nn.Module) -> dict[str, LinearBase]:
 def read_layout(
     model: torch.nn.Module, config: VllmConfig, *, fingerprint: str, dtype: str, max_rank: int
 ) -> AdapterLayout:
-    """The row layout of a loaded model: one group a linear layer, its members by Hugging Face name."""
+    """The row layout of a loaded model: a group a linear layer, members by Hugging Face name."""
     names = _hugging_face_names(model, config)
     packed: dict[str, list[str]] = getattr(model, "packed_modules_mapping", {})
     groups = tuple(

@@ -1,4 +1,4 @@
-"""fLoRA around one linear layer of vLLM, whatever its quantisation: inputs and outputs are scaled."""
+"""fLoRA around one linear layer of vLLM, whatever its quantisation: scales inputs and outputs."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from replicas.step_state import StepState
 class FloraLinearMethod(LinearMethodBase):
     """y = A * (W (B * x)) + b with the pair (A, B) of each token's slot; W x is the base method's.
 
-    Reads as the base method to everybody else: unknown attributes are the base method's. There is no
-    branch on "is an adapter active": the identity row makes it needless, and a compiled graph would
-    keep the branch it saw first.
+    Reads as the base method to everybody else: unknown attributes are the base method's. There is
+    no branch on "is an adapter active": the identity row makes it needless, and a compiled graph
+    would keep the branch it saw first.
     """
 
     def __init__(self, base: Any, layer: torch.nn.Module, state: StepState, group: int) -> None:

@@ -65,18 +65,18 @@ class FloraWorkerExtension:
 
 
 class FloraAdapterManager:
-    """Fills slots when vLLM activates adapters, and tells every linear layer which slot a token uses.
+    """Fills slots when vLLM activates adapters, and tells linear layers which slot a token uses.
 
-    Has the methods that vLLM's model runners call on `LRUCacheWorkerLoRAManager`. An adapter arrives as
-    a LoRARequest: its integer id is its identity here, its path the row file. Everything runs in the
-    engine loop, so an activation is one file read straight into the slab.
+    Has the methods that vLLM's model runners call on `LRUCacheWorkerLoRAManager`. An adapter
+    arrives as a LoRARequest: its integer id is its identity here, its path the row file. Everything
+    runs in the engine loop, so an activation is one file read straight into the slab.
     """
 
     is_enabled = True
 
     def __init__(self, config: VllmConfig, options: FloraOptions, device: torch.device) -> None:
         if config.parallel_config.world_size > 1:
-            raise ServiceError("fLoRA engines run on one device each: set tensor_parallel_size to 1")
+            raise ServiceError("a fLoRA engine runs on one device: set tensor_parallel_size to 1")
         self.layout: AdapterLayout
         self._config = config
         self._options = options
@@ -105,7 +105,7 @@ class FloraAdapterManager:
         return model
 
     def set_active_adapters(self, requests: set[LoRARequest], mapping: Any | None) -> None:
-        """Before each step: every adapter of the batch gets a slot, every token its slot's number."""
+        """Before each step: an adapter of the batch gets a slot, a token its slot's number."""
         wanted = {request.lora_int_id: request for request in requests}
         for write in self._table.activate(wanted):
             try:
@@ -120,7 +120,7 @@ class FloraAdapterManager:
             self._state.set_tokens([slot_of(i) for i in mapping.index_mapping])
 
     def add_adapter(self, request: LoRARequest) -> bool:
-        """Load one adapter. Raises when its file is no good: the caller's request fails, no other."""
+        """Load one adapter. Raises when its file is no good: only the caller's request fails."""
         adapter_id = request.lora_int_id
         if adapter_id in self._broken:
             self.remove_adapter(adapter_id)

@@ -1,5 +1,6 @@
 """vLLM's entry point into this project (`vllm.general_plugins`), run in every vLLM process."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def register() -> None:
 
 
 def _replace_manager(mixin: Any) -> None:
-    original = mixin.load_lora_model
+    original: Callable[..., torch.nn.Module] = mixin.load_lora_model
 
     def load_lora_model(
         self: Any, model: torch.nn.Module, vllm_config: Any, device: torch.device
@@ -28,10 +29,10 @@ def _replace_manager(mixin: Any) -> None:
 
         options = FloraOptions.of(vllm_config)
         if options is None:
-            loaded: torch.nn.Module = original(self, model, vllm_config, device)
-            return loaded
-        self.lora_manager = FloraAdapterManager(vllm_config, options, device)
-        return self.lora_manager.create_lora_manager(model, vllm_config)
+            return original(self, model, vllm_config, device)
+        manager = FloraAdapterManager(vllm_config, options, device)
+        self.lora_manager = manager
+        return manager.create_lora_manager(model, vllm_config)
 
     load_lora_model.is_flora = True  # type: ignore[attr-defined]
     mixin.load_lora_model = load_lora_model

@@ -34,11 +34,15 @@ def to_params(sampling: Sampling) -> SamplingParams:
     )
 
 
-def to_deltas(index: int, output: RequestOutput, num_top: int, num_prompt_top: int) -> list[TokenDelta]:
+def to_deltas(
+    index: int, output: RequestOutput, num_top: int, num_prompt_top: int
+) -> list[TokenDelta]:
     """One engine output of a request as deltas, a choice each, addressed to place `index`."""
     prompt = tuple(
         None if entry is None else _logprob(token, entry, num_prompt_top)
-        for token, entry in zip(output.prompt_token_ids or (), output.prompt_logprobs or (), strict=False)
+        for token, entry in zip(
+            output.prompt_token_ids or (), output.prompt_logprobs or (), strict=False
+        )
     )
     return [
         TokenDelta(

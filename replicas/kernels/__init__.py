@@ -1,1 +1,1 @@
-"""The elementwise passes of fLoRA over a batch: plain tensor code everywhere, a native op on CPUs."""
+"""The elementwise passes of fLoRA over a batch: plain tensor code, and a native op on CPUs."""

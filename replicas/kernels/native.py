@@ -45,8 +45,8 @@ def _build_dir() -> Path:
     processor = "".join(
         sorted({line for line in _cpuinfo() if line.startswith(("flags", "Features"))})
     )
-    parts = (_SOURCE.read_bytes(), repr(_FLAGS).encode(), torch.__version__.encode(), processor.encode())
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    parts = (_SOURCE.read_text(), repr(_FLAGS), torch.__version__, processor)
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "flora-serve" / "kernels" / digest
 
@@ -79,4 +79,4 @@ def _register_shapes() -> None:
 
 
 if __name__ == "__main__":
-    print("native kernel ready" if load_native() else "no C++ compiler: plain tensor code will serve")
+    print("native kernel ready" if load_native() else "no C++ compiler: plain tensor code serves")

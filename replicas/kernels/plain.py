@@ -1,8 +1,10 @@
-"""fLoRA over a batch in plain tensor code: the oracle of the native kernel, and every device's fallback.
+"""fLoRA over a batch in plain tensor code: the native kernel's oracle, every device's fallback.
 
-y_t = sum_j A_tj * (W (B_tj * x_t)) + b, Wen & Chaudhuri (ICLR 2024), section 3: here every token t of
-the batch picks its own pairs (A, B) by slot. Shapes are the native ops'.
+y_t = sum_j A_tj * (W (B_tj * x_t)) + b, Wen & Chaudhuri (ICLR 2024), section 3: here every token t
+of the batch picks its own pairs (A, B) by slot. Shapes are the native ops'.
 """
+
+from functools import cache
 
 import torch
 
@@ -25,7 +27,7 @@ def scale_out(
 
 
 def add_pairs(y: torch.Tensor, x: torch.Tensor, state: StepState, group: int) -> None:
-    """y_t += sum over j >= 1 of A_tj * (W (B_tj * x_t)), in place, one product for all further pairs.
+    """y_t += sum over j >= 1 of A_tj * (W (B_tj * x_t)), in place, one product for all of them.
 
     Not for a captured CUDA graph: whether there is anything to do is decided on the host.
     """
@@ -40,8 +42,9 @@ def add_pairs(y: torch.Tensor, x: torch.Tensor, state: StepState, group: int) ->
     y.copy_(y.float().index_add_(0, tokens, product.float() * a.float()))
 
 
+@cache
 def register_add_pairs() -> None:
-    """Define `torch.ops.flora.add_pairs`, opaque to torch.compile. Once per process."""
+    """Define `torch.ops.flora.add_pairs`, opaque to torch.compile. Again is nothing."""
     schema = "(Tensor(a!) y, Tensor x, int state, int group) -> ()"
     torch.library.define("flora::add_pairs", schema)
 
