@@ -50,7 +50,7 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> N
                 base = _wait_ready(api)
                 names = publish_adapters(api, demo, console) if demo else []
             console.print(f"[green]ready[/] after {time.monotonic() - began_s:.0f} s at {url}")
-            console.print(snippets(url, base, names), highlight=False, markup=False)
+            console.print(snippets(url, base, names), highlight=False, markup=False, soft_wrap=True)
             _wait_for_end(valkey)
         except KeyboardInterrupt:
             console.print("stopping")

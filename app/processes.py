@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GENTLE_S = 1.0

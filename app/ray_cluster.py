@@ -15,16 +15,19 @@ _APP_NAME = "flora"
 _OBJECT_STORE_BYTES = 256 * 1024**2
 
 
-def start_cluster(settings: Settings, num_cpus: int, log_to_driver: bool = False) -> None:
+def start_cluster(
+    settings: Settings, num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES
+) -> None:
     """Start Ray and the HTTP front."""
     ray.init(
         address="local",
         num_cpus=num_cpus,
-        object_store_memory=_OBJECT_STORE_BYTES,
+        object_store_memory=object_store_bytes,
         include_dashboard=False,
-        log_to_driver=log_to_driver,
+        log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location=ProxyLocation.HeadOnly,
         http_options={"host": settings.server.host, "port": settings.server.port},

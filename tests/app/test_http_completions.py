@@ -156,7 +156,7 @@ async def test_a_chat_may_fill_the_rest_of_the_context() -> None:
     assert replica.groups[0][0].sampling.max_tokens == MAX_LEN - 20
 
 
-BAD_CHATS = [
+BAD_CHATS: list[tuple[Any, str | None]] = [
     (b"", None),
     (b"{", None),
     (b"[]", None),
