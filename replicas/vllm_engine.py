@@ -116,7 +116,7 @@ class VllmEngine:
 
     async def stop(self) -> None:
         if self._llm is not None:
-            await asyncio.to_thread(self._llm.shutdown)
+            self._llm.shutdown()
             self._llm = None
 
     @property

@@ -41,7 +41,7 @@ def _group(
     members = tuple(
         Member(names.get(part, part), size) for part, size in zip(own, sizes, strict=True)
     )
-    return Group(name, int(layer.input_size_per_partition), members)
+    return Group(name, int(layer.input_size), members)
 
 
 def _hugging_face_names(model: torch.nn.Module, config: VllmConfig) -> dict[str, str]:
