@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import uvicorn
@@ -51,7 +52,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 class CountingReplica:
     """Says "<adapter><step> " at each step, to `max_tokens`; adapter "broken" fails its request,
-    "crash" the whole group at its second step, "deaf" ends it without a finish."""
+    "crash" the whole group at its second step, "deaf" ends it without a finish; only "polite"
+    finishes with "stop"."""
 
     def __init__(self, step_s: float = 0.0) -> None:
         self.step_s = step_s
@@ -106,7 +108,11 @@ def _delta(index: int, choice: int, step: int, request: GenerateRequest) -> Toke
         token_ids=(step,),
         text=text,
         logprobs=() if sampling.logprobs is None else (_logprob(step, text, sampling.logprobs),),
-        finish_reason="length" if last else None,
+        finish_reason=None
+        if not last
+        else "stop"
+        if request.adapter.name == "polite"
+        else "length",
         num_cached_tokens=3 if step == 0 else 0,
         prompt_logprobs=prompt,
     )
@@ -180,3 +186,25 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
         server.should_exit = True
         await running
         listener.close()
+
+
+@contextmanager
+def serving_in_a_thread() -> Iterator[str]:
+    """A fresh door behind a real port, for tests that block; gives its address."""
+    addresses: list[str] = []
+    started, stop = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with serving(create_app(make_door())) as address:
+            addresses.append(address)
+            started.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert started.wait(20)
+        yield addresses[0]
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,112 @@
+"""The command line: words, exit codes, and a real server behind the adapter commands."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app import cli
+from contracts.errors import InvalidRequest
+from tests.app.parts import serving_in_a_thread
+from tests.flora.adapters import make_bytes
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving_in_a_thread() as address:
+        yield address
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    weights, config = make_bytes()
+    (tmp_path / "adapter_model.safetensors").write_bytes(weights)
+    (tmp_path / "adapter_config.json").write_bytes(config)
+    return tmp_path
+
+
+def run(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of `flora WORDS`."""
+    monkeypatch.setattr(sys, "argv", ["flora", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_adapters_are_pushed_listed_shown_and_deleted(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--url", url]
+    assert run("adapters", "push", "mine", str(folder), *at, monkeypatch=monkeypatch) == 0
+    assert "tiny:mine@1" in capsys.readouterr().out
+    assert run("adapters", "list", *at, monkeypatch=monkeypatch) == 0
+    assert "mine\t@1\trank 1" in capsys.readouterr().out
+    assert run("adapters", "show", "mine", *at, monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["versions"][0]["version"] == 1
+    assert run("adapters", "delete", "mine", *at, monkeypatch=monkeypatch) == 0
+    assert run("adapters", "show", "mine", *at, monkeypatch=monkeypatch) == cli.EXIT_CALLER
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_bad_file_is_the_callers_fault(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = folder / "x.safetensors"
+    bad.write_bytes(b"\x80\x04 pickle")
+    push = ("adapters", "push", "mine")
+    assert run(*push, str(bad), "--url", url, monkeypatch=monkeypatch) == cli.EXIT_CALLER
+    assert "pickle" in capsys.readouterr().err
+    assert run(*push, str(folder / "no"), "--url", url, monkeypatch=monkeypatch) == cli.EXIT_CALLER
+
+
+def test_no_server_is_not_the_callers_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = ("adapters", "list", "--url", "http://127.0.0.1:1")
+    assert run(*nowhere, monkeypatch=monkeypatch) == cli.EXIT_SERVICE
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_an_unknown_benchmark_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("bench", "nonsense", "--json", "x", monkeypatch=monkeypatch) == cli.EXIT_CALLER
+    assert "no benchmark 'nonsense'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--port", "0"], ["--set", "server.prot=1"], ["--set", "x"], ["--engine", "tpu"]]
+)
+def test_bad_settings_stop_the_start(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("serve", *words, monkeypatch=monkeypatch) == cli.EXIT_CALLER
+
+
+def test_every_command_has_help() -> None:
+    runner = CliRunner()
+    for words in (
+        [], ["serve"], ["train"], ["bench"], ["models", "prepare"], ["adapters", "push"],
+        ["adapters", "list"], ["adapters", "show"], ["adapters", "delete"],
+    ):  # fmt: skip
+        assert runner.invoke(cli.app, [*words, "--help"]).exit_code == 0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, app.cli;"
+        "print(sorted({'torch', 'ray', 'transformers', 'pydantic', 'fastapi'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_dotted_names_become_sections() -> None:
+    assert cli.nested({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    assert cli.pairs(["a.b=c=d"]) == {"a.b": "c=d"}
+    with pytest.raises(InvalidRequest):
+        cli.pairs(["a"])
