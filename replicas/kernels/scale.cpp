@@ -84,12 +84,18 @@ void for_tokens(int64_t num_tokens, int64_t width, const Body& body) {
     });                                                                                           \
   })
 
+void check_reach(int64_t num_tokens, int64_t width, const at::Tensor& slab, const at::Tensor& slots,
+                 int64_t offset) {
+  TORCH_CHECK(slots.size(0) >= num_tokens, "flora: more tokens than slot indices");
+  TORCH_CHECK(offset + width <= slab.size(1), "flora: features beyond the end of a row");
+}
+
 // x: [num_tokens, in]; slab: [num_slots + 1, row_width]; slots: int32 [>= num_tokens].
 at::Tensor scale_in(const at::Tensor& x, const at::Tensor& slab, const at::Tensor& slots,
                     int64_t beta_offset) {
   const int64_t num_tokens = x.size(0), width = x.size(1), x_stride = x.stride(0);
   const int64_t row_width = slab.stride(0);
-  TORCH_CHECK(slots.size(0) >= num_tokens, "flora: more tokens than slot indices");
+  check_reach(num_tokens, width, slab, slots, beta_offset);
   TORCH_CHECK(x.stride(1) == 1, "flora: activations must be contiguous along features");
   at::Tensor out = at::empty({num_tokens, width}, x.options());
   const int32_t* slot_of = slots.const_data_ptr<int32_t>();
@@ -116,6 +122,7 @@ void scale_out(at::Tensor& y, const at::Tensor& x, const at::Tensor& slab, const
                const std::optional<at::Tensor>& bias, const at::Tensor& extra_rows,
                int64_t alpha_offset, int64_t state, int64_t group) {
   const int64_t num_tokens = y.size(0), width = y.size(1), row_width = slab.stride(0);
+  check_reach(num_tokens, width, slab, slots, alpha_offset);
   TORCH_CHECK(y.is_contiguous(), "flora: the product must be contiguous");
   const float* shift = bias ? bias->const_data_ptr<float>() : nullptr;
   const int32_t* slot_of = slots.const_data_ptr<int32_t>();
