@@ -98,6 +98,7 @@ def _delta(index: int, choice: int, step: int, request: GenerateRequest) -> Toke
     sampling = request.sampling
     text = f"{request.adapter.name or 'base'}{step} "
     last = step + 1 == sampling.max_tokens
+    finish = "stop" if request.adapter.name == "polite" else "length"
     prompt: tuple[TokenLogprob | None, ...] = ()
     if step == 0 and choice == 0 and sampling.prompt_logprobs is not None:
         rest = request.prompt_token_ids[1:]
@@ -108,11 +109,7 @@ def _delta(index: int, choice: int, step: int, request: GenerateRequest) -> Toke
         token_ids=(step,),
         text=text,
         logprobs=() if sampling.logprobs is None else (_logprob(step, text, sampling.logprobs),),
-        finish_reason=None
-        if not last
-        else "stop"
-        if request.adapter.name == "polite"
-        else "length",
+        finish_reason=finish if last else None,
         num_cached_tokens=3 if step == 0 else 0,
         prompt_logprobs=prompt,
     )

@@ -99,10 +99,8 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys, app.cli;"
         "print(sorted({'torch', 'ray', 'transformers', 'pydantic', 'fastapi'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    done = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert done.strip() == "[]"
 
 
 def test_dotted_names_become_sections() -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from app.processes import run_within
 
@@ -18,8 +18,11 @@ from app.processes import adopt_orphans, child_ids, end_descendants
 adopt_orphans()
 kept = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 keep = child_ids()
-spawn = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', " + repr({STUBBORN!r}) + "])"
-subprocess.run([sys.executable, "-c", "import os\\n" + spawn])
+spawn = (
+    "import subprocess, sys; words = [sys.executable, '-c', sys.argv[1]];"
+    "subprocess.Popen(words, stdout=subprocess.PIPE).stdout.readline()"
+)
+subprocess.run([sys.executable, "-c", spawn, {STUBBORN!r}])
 child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
 child.stdout.readline()
 before = len(child_ids())

@@ -1,0 +1,53 @@
+"""Which folders are adapters, and that the snippets are what they look like."""
+
+import shlex
+from pathlib import Path
+
+import orjson
+import pytest
+from rich.console import Console
+
+from app.api_client import ApiClient
+from app.demo_adapters import find_adapters, publish_adapters, snippets
+from contracts.errors import CallerError, InvalidAdapter, NotReady
+from tests.app.parts import serving_in_a_thread
+from tests.flora.adapters import make_bytes
+
+
+def write(folder: Path, name: str) -> None:
+    weights, config = make_bytes()
+    (folder / name).mkdir()
+    (folder / name / "adapter_model.safetensors").write_bytes(weights)
+    (folder / name / "adapter_config.json").write_bytes(config)
+
+
+def test_folders_with_a_config_are_published_by_name(tmp_path: Path) -> None:
+    write(tmp_path, "b")
+    write(tmp_path, "a")
+    (tmp_path / "notes").mkdir()
+    assert [path.name for path in find_adapters(tmp_path)] == ["a", "b"]
+    with serving_in_a_thread() as url, ApiClient(url) as api:
+        assert api.base_model() == "tiny"
+        assert publish_adapters(api, tmp_path, Console(quiet=True)) == ["a", "b"]
+        assert [entry["name"] for entry in api.adapters(page_size=1)] == ["a", "b"]
+        with pytest.raises(CallerError, match="does not exist"):
+            api.show("c/../a")
+
+
+def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidAdapter, match="adapter_config"):
+        find_adapters(tmp_path)
+
+
+def test_no_server_is_not_ready() -> None:
+    with ApiClient("http://127.0.0.1:1") as api, pytest.raises(NotReady):
+        api.base_model()
+
+
+def test_the_snippets_can_be_pasted() -> None:
+    text = snippets("http://h:1", "tiny", ["a", "b"])
+    curl, python = text.strip().split("\n\n")
+    words = shlex.split(curl)
+    assert words[:3] == ["curl", "-s", "http://h:1/v1/chat/completions"]
+    assert orjson.loads(words[-1])["model"] == "tiny:b"
+    compile(python, "snippet", "exec")
