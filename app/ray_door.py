@@ -6,7 +6,6 @@ from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from starlette.types import ASGIApp
 
 from adapter_cache.redis_store import RedisAdapterStore
 from app.config import Settings
@@ -47,7 +46,7 @@ class RayDoor:
             new_id=lambda: uuid.uuid4().hex,
         )
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:
+    def __serve_build_asgi_app__(self) -> object:
         """Ray Serve asks for the application once the constructor has run."""
         return create_app(self._door)
 

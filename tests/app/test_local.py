@@ -1,5 +1,6 @@
 """`flora serve` as a process: a whole server with an engine that needs no model, and its end."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -30,9 +31,9 @@ def free_port() -> int:
     return port
 
 
-async def write_demo(folder: Path) -> Path:
+def write_demo(folder: Path) -> Path:
     """An adapter "one" for the echo engine's layout."""
-    layout = AdapterLayout.from_json((await EchoEngine().start()).layout_json)
+    layout = AdapterLayout.from_json(asyncio.run(EchoEngine().start()).layout_json)
     weights, config = write_adapter(make_adapter(layout), "float32")
     (folder / "one").mkdir(parents=True)
     (folder / "one" / "adapter_model.safetensors").write_bytes(weights)
@@ -56,18 +57,13 @@ def running(folder: Path, port: int, *words: str) -> Iterator["subprocess.Popen[
             assert line, "".join(lines)
         yield server
     finally:
-        for process in (
-            [*psutil.Process(server.pid).children(recursive=True)] if alive(server) else []
-        ):
-            process.kill()
+        if server.poll() is None:
+            for process in psutil.Process(server.pid).children(recursive=True):
+                process.kill()
         server.kill()
         server.wait()
         assert server.stdout is not None
         server.stdout.close()
-
-
-def alive(server: "subprocess.Popen[str]") -> bool:
-    return server.poll() is None
 
 
 def stop(server: "subprocess.Popen[str]", how: signal.Signals) -> float:
@@ -85,8 +81,8 @@ def stop(server: "subprocess.Popen[str]", how: signal.Signals) -> float:
 @pytest.mark.ray
 @pytest.mark.redis
 @pytest.mark.slow
-async def test_a_whole_server_answers_ends_and_starts_again(tmp_path: Path) -> None:
-    port, demo = free_port(), await write_demo(tmp_path / "demo")
+def test_a_whole_server_answers_ends_and_starts_again(tmp_path: Path) -> None:
+    port, demo = free_port(), write_demo(tmp_path / "demo")
     url = f"http://127.0.0.1:{port}"
     with running(tmp_path, port, "--demo", str(demo)) as server:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
