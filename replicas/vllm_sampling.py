@@ -11,7 +11,7 @@ from contracts.generation import Sampling, TokenDelta, TokenLogprob
 
 
 def to_params(sampling: Sampling) -> SamplingParams:
-    """Raises ValueError for a combination that vLLM refuses."""
+    """Raises VLLMClientError, or ValueError, for what vLLM refuses."""
     return SamplingParams(
         n=sampling.n,
         max_tokens=sampling.max_tokens,

@@ -43,7 +43,7 @@ class Layer:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         scaled = self._ops.scale_in(x, self._slab, self._slots, self._beta_offset)
-        y = scaled @ self.weight.T
+        y: torch.Tensor = scaled @ self.weight.T
         self._ops.scale_out(
             y,
             x,

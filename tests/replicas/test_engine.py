@@ -1,0 +1,110 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from contracts.adapters import BASE
+from contracts.errors import AdapterCorrupt, InvalidRequest
+from contracts.generation import GenerateRequest, Sampling, TokenDelta, TokenLogprob
+from flora.layout import AdapterLayout
+from replicas.engine import EchoEngine, EchoSource
+from tests.replicas.rows import small_layout, write_row
+
+
+def make_request(
+    request_id: str = "r", prompt: tuple[int, ...] = (7, 8), **sampling: object
+) -> GenerateRequest:
+    values = {"max_tokens": 3} | sampling
+    return GenerateRequest(request_id, BASE, prompt, Sampling(**values))  # type: ignore[arg-type]
+
+
+async def drain(source: EchoSource, wake: asyncio.Event, index: int = 0) -> list[TokenDelta]:
+    """Everything to the end."""
+    found = []
+    while not source.finished:
+        await wake.wait()
+        wake.clear()
+        found += source.drain(index)
+    return found
+
+
+async def test_a_prompt_comes_back_token_by_token() -> None:
+    wake = asyncio.Event()
+    source = await EchoEngine().submit(make_request(), None, wake)
+    assert await drain(source, wake, 5) == [
+        TokenDelta(5, token_ids=(7,), text="7 "),
+        TokenDelta(5, token_ids=(8,), text="8 "),
+        TokenDelta(5, token_ids=(7,), text="7 ", finish_reason="length"),
+    ]
+    assert source.drain(5) == []
+
+
+async def test_an_adapter_shows_in_the_text(tmp_path: Path) -> None:
+    row = write_row(tmp_path / "0123456789abcdef", small_layout(), (0, 0))
+    wake = asyncio.Event()
+    source = await EchoEngine().submit(make_request(), row, wake)
+    assert [delta.text for delta in await drain(source, wake)] == [
+        "7:01234567 ",
+        "8:01234567 ",
+        "7:01234567 ",
+    ]
+
+
+@pytest.mark.parametrize(("count", "num_top"), [(0, 0), (1, 1), (5, 1)])
+async def test_log_probabilities_on_request(count: int, num_top: int) -> None:
+    wake = asyncio.Event()
+    source = await EchoEngine().submit(make_request(max_tokens=1, logprobs=count), None, wake)
+    (delta,) = await drain(source, wake)
+    top = ((7, "7 ", 0.0),) * num_top
+    assert delta.logprobs == (TokenLogprob(7, "7 ", 0.0, top),)
+
+
+async def test_every_choice_has_its_own_deltas() -> None:
+    wake = asyncio.Event()
+    source = await EchoEngine().submit(make_request(max_tokens=2, n=3), None, wake)
+    found = await drain(source, wake)
+    assert [delta.choice for delta in found] == [0, 1, 2] * 2
+    assert [delta.finish_reason for delta in found] == [None] * 3 + ["length"] * 3
+
+
+@pytest.mark.parametrize("blob", [b"", b"garbage" * 40])
+async def test_a_bad_row_is_the_requests_error(tmp_path: Path, blob: bytes) -> None:
+    (tmp_path / "row").write_bytes(blob)
+    with pytest.raises(AdapterCorrupt):
+        await EchoEngine().submit(make_request(), tmp_path / "row", asyncio.Event())
+
+
+@pytest.mark.parametrize("request_", [make_request(prompt=()), make_request(max_tokens=0)])
+async def test_what_could_never_finish_is_refused(request_: GenerateRequest) -> None:
+    with pytest.raises(InvalidRequest):
+        await EchoEngine().submit(request_, None, asyncio.Event())
+
+
+async def test_abort_finishes_every_choice() -> None:
+    engine, wake = EchoEngine(step_s=60), asyncio.Event()
+    source = await engine.submit(make_request(n=2), None, wake)
+    await engine.abort("somebody else's")
+    await engine.abort("r")
+    assert await drain(source, wake) == [
+        TokenDelta(0, 0, finish_reason="abort"),
+        TokenDelta(0, 1, finish_reason="abort"),
+    ]
+    await engine.abort("r")
+    assert source.drain(0) == []
+
+
+async def test_stop_ends_what_runs() -> None:
+    engine, wake = EchoEngine(step_s=60), asyncio.Event()
+    source = await engine.submit(make_request(), None, wake)
+    await engine.stop()
+    assert [delta.finish_reason for delta in await drain(source, wake)] == ["abort"]
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_it_says_what_a_door_needs() -> None:
+    engine = EchoEngine(max_model_len_tokens=99)
+    info = await engine.start()
+    assert (info.model, info.max_model_len_tokens) == ("echo", 99)
+    assert AdapterLayout.from_json(info.layout_json).base_fingerprint == "echo"
+    await engine.check()
