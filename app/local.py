@@ -17,10 +17,10 @@ from rich.console import Console
 
 from adapter_cache.valkey_server import ValkeyServer
 from app.api_client import ApiClient
-from app.config import Settings
+from app.config import DEFAULT_MODEL, Settings
 from app.demo_adapters import publish_adapters, snippets
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
-from contracts.errors import EngineFailed, NotReady, ServiceError, StoreUnavailable
+from contracts.errors import InvalidRequest, NotReady, ServiceError, StoreUnavailable
 
 _SERVE_STOP_S = 4.0
 _RAY_STOP_S = 2.0
@@ -35,6 +35,7 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> N
 
     Leaves no process behind, however it ends. Raises ServiceError when a part does not start.
     """
+    require_model(settings.replica.model)
     require_free_port(settings.server.host, settings.server.port)
     adopt_orphans()
     began_s = time.monotonic()
@@ -54,6 +55,14 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> N
             _wait_for_end(valkey)
         except KeyboardInterrupt:
             console.print("stopping")
+
+
+def require_model(model: str) -> None:
+    """Raise InvalidRequest where `model` can only be a folder and there is none."""
+    if model == DEFAULT_MODEL and not Path(model).exists():
+        raise InvalidRequest(f"there is no {model}: run `flora models prepare` first", "model")
+    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+        raise InvalidRequest(f"there is no folder {model}", "model")
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -142,10 +151,7 @@ def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
             signal.signal(name, handler)
     stack.callback(run_within, _SERVE_STOP_S, ray_cluster.stop_serve)
     with console.status(f"loading {settings.replica.model}"):
-        try:
-            ray_cluster.run_app(settings)
-        except RuntimeError as error:
-            raise EngineFailed(str(error)) from error
+        ray_cluster.run_app(settings)
 
 
 def _wait_ready(api: ApiClient) -> str:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+from collections.abc import Mapping
 
 import ray
 from ray import serve
@@ -10,8 +12,10 @@ from ray.serve.schema import LoggingConfig
 
 from app.config import Settings
 from app.ray_app import build
+from contracts.errors import EngineFailed
 
 _APP_NAME = "flora"
+_EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Failed|Ready|Request)\b")
 _OBJECT_STORE_BYTES = 256 * 1024**2
 
 
@@ -36,9 +40,24 @@ def start_cluster(
 
 
 def run_app(settings: Settings) -> None:
-    """Deploy the application; returns when its replicas run. Raises RuntimeError."""
+    """Deploy the application; returns when its replicas run. Raises EngineFailed with the cause."""
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    serve.run(build(settings), name=_APP_NAME, route_prefix="/", logging_config=quiet)
+    try:
+        serve.run(build(settings), name=_APP_NAME, route_prefix="/", logging_config=quiet)
+    except RuntimeError as error:
+        deployments = serve.status().applications[_APP_NAME].deployments
+        messages = {name: part.message for name, part in deployments.items()}
+        raise EngineFailed(why_failed(messages) or str(error)) from error
+
+
+def why_failed(messages: Mapping[str, str]) -> str:
+    """Each failed deployment with the last line of its constructor's traceback."""
+    causes = []
+    for name, message in messages.items():
+        lines = [line for line in message.splitlines() if _EXCEPTION.match(line)]
+        if lines:
+            causes.append(f"{name}: {lines[-1]}")
+    return "; ".join(causes)
 
 
 def stop_serve() -> None:

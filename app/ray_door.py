@@ -80,6 +80,7 @@ def door_app(settings: Settings, replica: serve.Application) -> serve.Applicatio
         name="door",
         num_replicas=settings.server.num_ingress_replicas,
         max_ongoing_requests=settings.server.max_ongoing_requests,
+        max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=_STOP_S,
         graceful_shutdown_wait_loop_s=0.2,
         ray_actor_options={"num_cpus": 0},

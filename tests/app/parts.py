@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adapter_cache.store import AdapterStore, MemoryStore
-from app.dispatcher import LocalDispatcher
+from app.dispatcher import LocalDispatcher, Replica
 from app.door import Door, DoorLimits
 from app.gather import LocalGather
 from app.http_api import create_app
@@ -123,7 +123,7 @@ def _logprob(token_id: int, text: str, num_top: int) -> TokenLogprob:
 
 
 def make_door(
-    replica: CountingReplica | None = None,
+    replica: Replica | None = None,
     store: AdapterStore | None = None,
     limits: DoorLimits | None = None,
     wait_s: float = 0.0,

@@ -16,8 +16,9 @@ import openai
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app.local import haproxy_environment, interruptible, require_free_port
-from contracts.errors import NotReady
+from app.config import DEFAULT_MODEL
+from app.local import haproxy_environment, interruptible, require_free_port, require_model
+from contracts.errors import InvalidRequest, NotReady
 from flora.adapter_files import write_adapter
 from flora.layout import AdapterLayout
 from replicas.engine import EchoEngine
@@ -112,6 +113,16 @@ def test_a_port_in_use_is_a_clear_error() -> None:
         with pytest.raises(NotReady, match=f"127.0.0.1:{port}.*--port"):
             require_free_port("127.0.0.1", port)
     require_free_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./no", DEFAULT_MODEL])
+def test_a_missing_model_is_a_clear_error(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidRequest, match=model):
+        require_model(model)
+    require_model("org/name")
 
 
 def test_the_first_signal_interrupts_and_later_ones_do_not_disturb_the_end() -> None:
