@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPTBigCodeConfig, LlamaConfig
 
 from tests.flora.models import VOCAB_SIZE, make_tokenizer
@@ -21,7 +23,7 @@ CONFIGS: dict[str, Any] = {
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=512,
         initializer_range=0.1,
         bos_token_id=None,
         eos_token_id=256,
@@ -62,3 +64,63 @@ def make_tiny(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> Pa
     model.to(dtype).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
+
+
+def make_int4(folder: Path) -> tuple[Path, Path]:
+    """The tiny Llama with 4-bit weights, twice: packed for vLLM, and widened for the oracle.
+
+    Scales are powers of two, so both hold exactly the same numbers.
+    """
+    plain = make_tiny("llama", folder / "plain")
+    model = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32)
+    packed: dict[str, torch.Tensor] = {}
+    for name, module in model.model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            levels, scale = _quantise(module.weight.detach())
+            module.weight.data = (levels * scale[..., None]).flatten(1)
+            packed |= _pack(f"model.{name}", levels.flatten(1).to(torch.int8), scale)
+    model.save_pretrained(plain)
+    kept = {k: v for k, v in model.state_dict().items() if k.replace("weight", "weight_packed") not in packed}
+    target = folder / "packed"
+    model.config.quantization_config = _INT4
+    model.config.save_pretrained(target)
+    make_tokenizer().save_pretrained(target)
+    tensors = {k: v.to(torch.bfloat16).contiguous().clone() for k, v in kept.items()}
+    save_file(tensors | packed, target / "model.safetensors", {"format": "pt"})
+    return target, plain
+
+
+_GROUP_SIZE = 32
+_INT4 = {
+    "quant_method": "compressed-tensors",
+    "format": "pack-quantized",
+    "quantization_status": "compressed",
+    "ignore": ["lm_head"],
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {
+                "num_bits": 4,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "group",
+                "group_size": _GROUP_SIZE,
+            },
+        }
+    },
+}
+
+
+def _quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levels -8..7 [out, groups, group size] and power-of-two scales [out, groups]."""
+    grouped = weight.unflatten(1, (-1, _GROUP_SIZE))
+    scale = torch.exp2(torch.ceil(torch.log2(grouped.abs().amax(-1) / 7)))
+    return (grouped / scale[..., None]).round().clamp(-8, 7), scale
+
+
+def _pack(name: str, levels: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.weight_packed": pack_to_int32(levels, 4).contiguous(),
+        f"{name}.weight_scale": scale.to(torch.bfloat16).contiguous(),
+        f"{name}.weight_shape": torch.tensor(levels.shape),
+    }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contracts.adapters import AdapterKey
-from tests.replicas.engine.models import SMOLLM2, make_tiny
+from tests.replicas.engine.models import SMOLLM2, make_int4, make_tiny
 from tests.replicas.engine.parts import Oracle, make_config, make_keys, running
 
 pytestmark = [
@@ -23,7 +23,12 @@ FLOAT32_TOLERANCE = 1e-3
 
 
 async def deviation(
-    model: Path, tmp_path: Path, vocab_size: int, scale: float, **changes: object
+    model: Path,
+    tmp_path: Path,
+    vocab_size: int,
+    scale: float,
+    reference: Path | None = None,
+    **changes: object,
 ) -> tuple[float, int, int]:
     """Worst log-probability difference, tokens that are not the oracle's best, tokens in all."""
     rng = np.random.default_rng(7)
@@ -33,7 +38,7 @@ async def deviation(
         keys, adapters = await make_keys(stack, NUM_SEQUENCES, scale)
         answers = await stack.ask(prompts, keys, 24)
         layout = stack.layout
-    oracle = Oracle(model, layout)
+    oracle = Oracle(reference or model, layout)
     by_key: dict[AdapterKey, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         by_key[key].append(i)

@@ -1,0 +1,158 @@
+"""Question: what does a different adapter on every request cost inside one engine?
+
+One run, one machine: the base model, fLoRA rank 1, and vLLM's own LoRA at ranks 1 and 8, each in an
+engine of its own with the same settings, measured in turn round by round, so that a drift of the
+machine meets all of them. Ceiling: the base model, 1.0 by definition. A decode step of 32 adapters
+reads 32 rows beside the weights, which on a CPU bounds fLoRA at about 0.95 to 0.98.
+
+vLLM compiles no CPU model that has LoRA layers, so LoRA's share in compiled mode is that of its
+eager engine against the compiled base: what a user gets.
+"""
+
+import argparse
+import asyncio
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.engine_methods import Load, Method
+from benchmarks.record import summarise, write_record
+from replicas.config import ReplicaConfig
+
+METHODS = (("base", 0), ("flora", 1), ("lora", 1), ("lora", 8))
+MAIN_LOAD = Load(32, 32)
+ADAPTER_COUNTS = (1, 8, 64, 256)
+SEED = 0
+
+Samples = dict[str, list[float]]
+console = Console(stderr=True)
+
+
+async def measure(mode: str, args: argparse.Namespace, folder: Path, samples: Samples) -> None:
+    """All methods in one mode; adds to `samples` by metric name."""
+    config = ReplicaConfig(
+        str(args.model),
+        dtype="bfloat16",
+        num_slots=256,
+        max_num_seqs=256,
+        max_rank=1,
+        max_model_len_tokens=512,
+        kv_cache_bytes=1 << 30,
+        enforce_eager=mode == "eager",
+    )
+    methods = []
+    try:
+        for kind, rank in METHODS:
+            method = Method(kind, rank, config, folder / kind)
+            with console.status(f"{mode}: starting {method.name}"):
+                await method.start(256 if kind == "flora" else 32)
+            methods.append(method)
+        await compare(mode, methods, MAIN_LOAD, args.rounds, "", samples)
+        if not args.quick:
+            await compare_counts(mode, methods[:2], args.rounds, samples)
+        samples["activation_hold_ms_p50"] += [
+            held * 1e3 for held in await methods[1].activation_hold_s()
+        ]
+    finally:
+        for method in methods:
+            method.stop()
+
+
+async def compare_counts(
+    mode: str, methods: Sequence[Method], rounds: int, samples: Samples
+) -> None:
+    """Base and fLoRA with 1 to 256 different adapters; never fewer than 32 sequences."""
+    for count in ADAPTER_COUNTS:
+        load = Load(max(32, count), count)
+        await compare(mode, methods, load, max(2, rounds - 2), f"_{count}_adapters", samples)
+
+
+async def compare(
+    mode: str, methods: Sequence[Method], load: Load, rounds: int, suffix: str, samples: Samples
+) -> None:
+    """Every method once a round, each round in the other order; shares are taken within a round."""
+    for method in methods:
+        await method.tokens_per_s(load, seed=SEED)  # warm-up: kernels, slots, allocator
+    for number in range(1, rounds + 1):
+        speeds: dict[str, float] = {}
+        for method in methods if number % 2 else reversed(methods):
+            speeds[method.name] = await method.tokens_per_s(load, SEED + number)
+        console.print(mode, load.num_adapters, {name: round(v) for name, v in speeds.items()})
+        base = speeds.pop("base")
+        samples[f"{mode}_base{suffix}_tokens_per_s"].append(base)
+        for name, speed in speeds.items():
+            samples[f"{mode}_{name}{suffix}_share_of_base"].append(speed / base)
+
+
+def verdict(metrics: dict[str, float]) -> str:
+    """What the medians say about the targets: 0.97 of base, 4 times LoRA rank 8."""
+    parts = []
+    for mode in ("eager", "compiled"):
+        share = metrics.get(f"{mode}_flora_r1_share_of_base")
+        lora = metrics.get(f"{mode}_lora_r8_share_of_base")
+        if share and lora:
+            met = "meets" if share >= 0.97 else "misses"
+            parts.append(
+                f"{mode}: fLoRA {share:.3f} of base ({met} 0.97), {share / lora:.1f} times LoRA rank 8"
+            )
+    return "; ".join(parts)
+
+
+def show(metrics: dict[str, float]) -> None:
+    table = Table("metric", "median")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.3f}")
+    Console().print(table)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flora bench engine", description=__doc__)
+    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
+    parser.add_argument("--quick", action="store_true", help="a coarse answer, eager alone")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds a load (7; quick: 2)")
+    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
+    args = parser.parse_args()
+    args.rounds = args.rounds or (2 if args.quick else 7)
+    return args
+
+
+async def run(args: argparse.Namespace) -> Samples:
+    both = ("eager",) if args.quick and args.mode == "both" else ("eager", "compiled")
+    modes = both if args.mode == "both" else (args.mode,)
+    samples: Samples = defaultdict(list)
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        for mode in modes:
+            await measure(mode, args, Path(folder) / mode, samples)
+    return samples
+
+
+def main() -> None:
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    args = parse()
+    metrics, spread = summarise(asyncio.run(run(args)))
+    show(metrics)
+    path = write_record(
+        args.json,
+        name="engine",
+        question="What does a different adapter on every request cost inside one engine?",
+        config={"load": str(MAIN_LOAD), "mode": args.mode, "quick": args.quick},
+        seed=SEED,
+        warmup=1,
+        repeats=args.rounds,
+        metrics=metrics,
+        spread=spread,
+        ceiling="1.0 of base; about 0.95 to 0.98 by memory traffic on this kind of machine",
+        verdict=verdict(metrics),
+    )
+    console.print(f"record: {path}")
+
+
+if __name__ == "__main__":
+    main()

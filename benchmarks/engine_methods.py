@@ -1,0 +1,179 @@
+"""The ways to serve 32 users from one engine that are compared: base, fLoRA, vLLM's LoRA."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from flora.layout import AdapterLayout
+from flora.row import encode_row
+from replicas.config import ReplicaConfig
+from replicas.vllm_engine import engine_args
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One measured batch: every request has its own adapter while `num_adapters` allows."""
+
+    num_sequences: int
+    num_adapters: int
+    num_prompt_tokens: int = 64
+    num_output_tokens: int = 64
+
+
+class Method:
+    """A running engine and its adapters. `rank` 0 is the base model, `kind` "flora" or "lora"."""
+
+    def __init__(self, kind: str, rank: int, config: ReplicaConfig, folder: Path) -> None:
+        self.name = kind if kind == "base" else f"{kind}_r{rank}"
+        self._kind = kind
+        self._rank = rank
+        self._config = config
+        self._folder = folder
+        self._adapters: list[LoRARequest] = []
+        self._llm: AsyncLLM
+        self._count = 0
+
+    async def start(self, num_adapters: int) -> None:
+        """Start the engine and write `num_adapters` adapters where it finds them."""
+        self._llm = AsyncLLM.from_engine_args(self._args(num_adapters))
+        if self._kind == "flora":
+            (layout,) = await self._llm.collective_rpc("flora_layout_json")
+            paths = write_rows(AdapterLayout.from_json(layout), num_adapters, self._folder)
+        elif self._kind == "lora":
+            paths = write_loras(Path(self._config.model), self._rank, num_adapters, self._folder)
+        else:
+            paths = []
+        self._adapters = [LoRARequest(p.name, i, str(p)) for i, p in enumerate(paths, start=1)]
+
+    async def tokens_per_s(self, load: Load, seed: int) -> float:
+        """Prompt and answer lengths are exact, sampling greedy; all requests arrive at once."""
+        rng = np.random.default_rng(seed)
+        shape = (load.num_sequences, load.num_prompt_tokens)
+        prompts = rng.integers(1000, 40_000, shape).tolist()
+        adapters = self._adapters[: load.num_adapters]
+        started_s = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for i, prompt in enumerate(prompts):
+                adapter = adapters[i % len(adapters)] if adapters else None
+                group.create_task(self._answer(prompt, adapter, load.num_output_tokens))
+        elapsed_s = time.perf_counter() - started_s
+        return load.num_sequences * load.num_output_tokens / elapsed_s
+
+    async def activation_hold_s(self) -> list[float]:
+        """How long each slot activation since the last call held the engine loop."""
+        (held,) = await self._llm.collective_rpc("flora_activation_hold_s")
+        return list(held)
+
+    def stop(self) -> None:
+        self._llm.shutdown()
+
+    async def _answer(self, prompt: list[int], adapter: LoRARequest | None, count: int) -> None:
+        self._count += 1
+        params = SamplingParams(
+            max_tokens=count,
+            ignore_eos=True,
+            temperature=0.0,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        request_id = f"{self.name}-{self._count}"
+        async for output in self._llm.generate(
+            tokens_input(prompt), params, request_id, lora_request=adapter
+        ):
+            assert len(output.outputs[0].token_ids) == count
+
+    def _args(self, num_adapters: int) -> AsyncEngineArgs:
+        """The same engine settings for every method; only what concerns adapters differs."""
+        args = engine_args(replace(self._config, num_slots=max(256, num_adapters)))
+        if self._kind == "flora":
+            return args
+        args.additional_config, args.worker_extension_cls, args.enable_lora = {}, "", False
+        args.max_loras, args.max_cpu_loras = 1, None
+        if self._kind == "lora":
+            args.enable_lora = True
+            args.max_loras = args.max_cpu_loras = num_adapters
+            args.max_lora_rank = self._rank  # type: ignore[assignment]
+        return args
+
+
+def write_rows(layout: AdapterLayout, count: int, folder: Path) -> list[Path]:
+    """Random dense rank-1 rows, named by digest as the node cache names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    paths = []
+    for _ in range(count):
+        numbers = rng.normal(0, 0.02, layout.base_width).astype(np.float32)
+        blob = encode_row(layout, [0] * len(layout.groups), numbers)
+        path = folder / sha256(blob).hexdigest()
+        path.write_bytes(blob)
+        paths.append(path)
+    return paths
+
+
+def write_loras(model: Path, rank: int, count: int, folder: Path) -> list[Path]:
+    """Random LoRA adapters in PEFT's form on every linear layer of a Llama-style model."""
+    config = json.loads((model / "config.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    paths = []
+    for i in range(count):
+        path = folder / f"lora-r{rank}-{i}"
+        path.mkdir(parents=True, exist_ok=True)
+        save_file(lora_tensors(config, rank, generator), path / "adapter_model.safetensors")
+        about = {
+            "peft_type": "LORA",
+            "r": rank,
+            "lora_alpha": rank,
+            "target_modules": list(MODULES),
+            "bias": "none",
+        }
+        (path / "adapter_config.json").write_text(json.dumps(about))
+        paths.append(path)
+    return paths
+
+
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def lora_tensors(
+    config: dict[str, Any], rank: int, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    hidden, wide = config["hidden_size"], config["intermediate_size"]
+    head = config.get("head_dim") or hidden // config["num_attention_heads"]
+    queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]
+    sizes = dict(
+        zip(
+            MODULES,
+            (
+                (hidden, queries),
+                (hidden, keys),
+                (hidden, keys),
+                (queries, hidden),
+                (hidden, wide),
+                (hidden, wide),
+                (wide, hidden),
+            ),
+            strict=True,
+        )
+    )
+    tensors = {}
+    for layer in range(config["num_hidden_layers"]):
+        for module, (size_in, size_out) in sizes.items():
+            part = "self_attn" if module in MODULES[:4] else "mlp"
+            name = f"base_model.model.model.layers.{layer}.{part}.{module}"
+            for side, shape in (("A", (rank, size_in)), ("B", (size_out, rank))):
+                tensor = torch.randn(shape, generator=generator) * 0.01
+                tensors[f"{name}.lora_{side}.weight"] = tensor.bfloat16()
+    return tensors
