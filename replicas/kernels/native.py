@@ -41,11 +41,11 @@ def load_native() -> bool:
 
 
 def _build_dir() -> Path:
-    """A folder of its own for every source, compiler flag, torch version and kind of processor."""
+    """A folder of its own for every source and its place, compiler flag, torch version and kind of processor."""
     processor = "".join(
         sorted({line for line in _cpuinfo() if line.startswith(("flags", "Features"))})
     )
-    parts = (_SOURCE.read_text(), repr(_FLAGS), torch.__version__, processor)
+    parts = (str(_SOURCE), _SOURCE.read_text(), repr(_FLAGS), torch.__version__, processor)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "flora-serve" / "kernels" / digest
