@@ -41,7 +41,7 @@ def load_native() -> bool:
 
 
 def _build_dir() -> Path:
-    """A folder of its own for every source and its place, compiler flag, torch version and kind of processor."""
+    """One folder for each source and its place, compiler flags, torch version and processor."""
     processor = "".join(
         sorted({line for line in _cpuinfo() if line.startswith(("flags", "Features"))})
     )
