@@ -78,6 +78,16 @@ class Method:
         (held,) = await self._llm.collective_rpc("flora_activation_hold_s")
         return list(held)
 
+    async def load_round_trip_s(self) -> list[float]:
+        """Time of asking an idle engine to load each adapter, the way to its worker included."""
+        times = []
+        for adapter in self._adapters:
+            await self._llm.remove_lora(adapter.lora_int_id)
+            started_s = time.perf_counter()
+            await self._llm.add_lora(adapter)
+            times.append(time.perf_counter() - started_s)
+        return times
+
     def stop(self) -> None:
         self._llm.shutdown()
 

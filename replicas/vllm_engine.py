@@ -17,7 +17,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from contracts.adapters import Digest
-from contracts.errors import AdapterCorrupt, EngineFailed, InvalidRequest, ServingError
+from contracts.errors import AdapterCorrupt, EngineFailed, InvalidRequest
 from contracts.generation import GenerateRequest, TokenDelta
 from contracts.replica import ReplicaInfo
 from flora.base_model import fingerprint
@@ -60,13 +60,17 @@ class VllmEngine:
         self._config = config
         self._llm: AsyncLLM | None = None
         self._ids: OrderedDict[Digest, int] = OrderedDict()
+        self._loaded: OrderedDict[int, None] = OrderedDict()  # most recently used last
         self._next_id = count(1)
         self._failures: Counter[Digest] = Counter()
 
     async def start(self) -> ReplicaInfo:
-        args = await asyncio.to_thread(engine_args, self._config)
-        self._llm = AsyncLLM.from_engine_args(args)
-        (layout_json,) = await self._llm.collective_rpc("flora_layout_json")
+        try:
+            args = await asyncio.to_thread(engine_args, self._config)
+            self._llm = AsyncLLM.from_engine_args(args)
+            (layout_json,) = await self._llm.collective_rpc("flora_layout_json")
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineFailed(f"The engine did not start: {error}") from error
         model_config = self._llm.model_config
         return ReplicaInfo(
             self._config.model,
@@ -83,7 +87,7 @@ class VllmEngine:
         turn of the engine loop, so a bad file is this request's error and costs the others nothing.
         """
         lora = None if row is None else self._lora_request(request, row)
-        loading = None if lora is None else asyncio.create_task(self.llm.add_lora(lora))
+        loading = None if lora is None else self._load(lora)
         # One turn of the loop: the load is on its way to the engine before the request is.
         await asyncio.sleep(0)
         try:
@@ -92,17 +96,11 @@ class VllmEngine:
             if collector.output is not None:
                 wake.set()
             if loading is not None:
-                await loading
-        except ServingError:
+                await self._confirm(request, loading)
+        except BaseException:
+            if loading is not None:
+                loading.cancel()
             raise
-        except EngineDeadError as error:
-            raise EngineFailed("The engine stopped.") from error
-        except Exception as error:
-            await self.abort(request.request_id)
-            self._failures[request.adapter.digest] += 1
-            raise AdapterCorrupt(
-                f"The engine could not load the adapter {request.adapter.name!r}."
-            ) from error
         return VllmSource(collector, request)
 
     async def abort(self, request_id: str) -> None:
@@ -131,9 +129,40 @@ class VllmEngine:
         try:
             params = to_params(request.sampling)
             prompt = tokens_input(list(request.prompt_token_ids))
-            return await self.llm.add_request(request.request_id, prompt, params, lora_request=lora)
+            return await self.llm.add_request(
+                request.request_id, prompt, params, lora_request=lora
+            )
         except (ValueError, VLLMClientError) as error:
             raise InvalidRequest(str(error)) from error
+        except EngineDeadError as error:
+            raise EngineFailed("The engine stopped.") from error
+
+    def _load(self, lora: LoRARequest) -> "asyncio.Task[bool] | None":
+        """Have the row loaded, unless it is sure to be in its slot still.
+
+        It is, while fewer other adapters came after it than slots are left beside a full batch.
+        """
+        adapter_id = lora.lora_int_id
+        if adapter_id in self._loaded:
+            self._loaded.move_to_end(adapter_id)
+            return None
+        return asyncio.create_task(self.llm.add_lora(lora))
+
+    async def _confirm(self, request: GenerateRequest, loading: "asyncio.Task[bool]") -> None:
+        digest = request.adapter.digest
+        try:
+            await loading
+        except EngineDeadError as error:
+            raise EngineFailed("The engine stopped.") from error
+        except Exception as error:
+            await self.abort(request.request_id)
+            self._failures[digest] += 1
+            raise AdapterCorrupt(
+                f"The engine could not load the adapter {request.adapter.name!r}."
+            ) from error
+        self._loaded[self._id_of(digest)] = None
+        while len(self._loaded) > self._config.num_slots - self._config.max_num_seqs:
+            self._loaded.popitem(last=False)
 
     def _lora_request(self, request: GenerateRequest, row: Path) -> LoRARequest:
         """vLLM keys prefix-cache blocks by name and path: both follow from the digest alone.

@@ -4,6 +4,8 @@ import hashlib
 import logging
 import os
 import shutil
+import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -12,43 +14,55 @@ import torch
 logger = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).with_name("scale.cpp")
-_FLAGS = ("-O3", "-march=native")
+# -fopenmp turns at::parallel_for parallel; the library is the one that torch has loaded already.
+_FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 
 
 @cache
 def load_native() -> bool:
     """Make `torch.ops.flora.*` available; compiles once per machine, torch and source (10 s).
 
-    False, with a warning, where there is no C++ compiler: then the plain tensor code serves.
+    False, with a warning, where there is no C++ compiler or it fails: then plain tensor code serves.
     """
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         logger.warning("no C++ compiler (%s): fLoRA runs on plain tensor code, slower", compiler)
         return False
-    from torch.utils.cpp_extension import load
-
-    directory = _build_dir()
-    directory.mkdir(parents=True, exist_ok=True)
-    load(
-        name="flora_scale",
-        sources=[str(_SOURCE)],
-        extra_cflags=list(_FLAGS),
-        build_directory=str(directory),
-        is_python_module=False,
-    )
+    library = _library_path(compiler)
+    try:
+        if not library.exists():
+            _build(compiler, library)
+    except subprocess.CalledProcessError as error:
+        logger.warning("the fLoRA kernel does not compile, plain tensor code serves: %s", error.stderr)
+        return False
+    torch.ops.load_library(library)
     _register_shapes()
     return True
 
 
-def _build_dir() -> Path:
-    """One folder for each source and its place, compiler flags, torch version and processor."""
+def _build(compiler: str, library: Path) -> None:
+    """Compile beside the target, then rename: other processes see a whole library or none."""
+    from torch.utils.cpp_extension import include_paths, library_paths
+
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        built = Path(folder) / library.name
+        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
+        command += [f"-isystem{path}" for path in include_paths()]
+        command += [f"-L{path}" for path in library_paths()]
+        subprocess.run([*command, "-ltorch_cpu", "-lc10"], check=True, capture_output=True, text=True)
+        built.replace(library)
+
+
+def _library_path(compiler: str) -> Path:
+    """A file of its own for every source, compiler, flag, torch version and kind of processor."""
     processor = "".join(
         sorted({line for line in _cpuinfo() if line.startswith(("flags", "Features"))})
     )
-    parts = (str(_SOURCE), _SOURCE.read_text(), repr(_FLAGS), torch.__version__, processor)
+    parts = (_SOURCE.read_text(), compiler, repr(_FLAGS), torch.__version__, processor)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "flora-serve" / "kernels" / digest
+    return Path(root) / "flora-serve" / "kernels" / digest / "flora_scale.so"
 
 
 def _cpuinfo() -> list[str]:

@@ -24,11 +24,16 @@ PROMPT = (1, 2, 3, 4, 5)
 GREEDY = Sampling(12, temperature=0.0, ignore_eos=True)
 
 
-async def deltas(stack: Stack, *requests: GenerateRequest) -> list[list[TokenDelta]]:
+async def deltas(
+    stack: Stack, *requests: GenerateRequest, cancel: str = ""
+) -> list[list[TokenDelta]]:
+    """Each request's deltas; `cancel` names one that is cancelled after the first step."""
     found: list[list[TokenDelta]] = [[] for _ in requests]
     async for batch in stack.replica.generate(requests):
         for delta in batch.deltas:
             found[delta.index].append(delta)
+        if cancel:
+            await stack.replica.cancel((cancel,))
     return found
 
 
@@ -75,11 +80,10 @@ async def test_one_fails_the_others_go_on(tmp_path: Path) -> None:
         assert tokens(second) == expected[2]
 
         # An abort ends one; the group goes on.
-        long = make_request("long", keys[3], replace(GREEDY, max_tokens=100))
-        running_group = asyncio.create_task(deltas(stack, long, make_request("short", keys[4])))
-        await asyncio.sleep(0.2)
-        await stack.replica.cancel(("long",))
-        first, second = await running_group
-        assert len(tokens(first)) < 100
+        long = make_request("long", keys[3], replace(GREEDY, max_tokens=110))
+        group = (long, make_request("short", keys[4]))
+        first, second = await deltas(stack, *group, cancel="long")
+        assert len(tokens(first)) < 110
+        assert first[-1].finish_reason == "abort"
         assert tokens(second) == expected[4]
         await stack.replica.check()
