@@ -22,7 +22,7 @@ help: ## this list
 setup: $(BIN)/.installed-$(PLATFORM) $(BIN)/.editable $(MODEL)/config.json ## the environment in .venv and the demo model in models/
 
 serve: setup ## start everything on this machine: Valkey, Ray, the engine, the API; ARGS="--port 9000" adds options
-	$(BIN)/flora serve $(ARGS)
+	$(BIN)/flora serve --demo flora/demo/adapters $(ARGS)
 
 test: setup ## all tests; ARGS="-m 'not vllm'" selects
 	$(BIN)/python -m pytest $(ARGS)

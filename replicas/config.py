@@ -11,6 +11,8 @@ class ReplicaConfig:
     `num_slots` adapters fit on the device at once; it is at least `max_num_seqs`, so that slots
     never decide who may run. `max_rank` is the highest rank of one module that a slot has room for.
     `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None the engine's default.
+    `enforce_eager` None runs eagerly on a CPU, where compiling takes a minute at every start, and
+    compiled on a GPU.
     """
 
     model: str
@@ -27,7 +29,7 @@ class ReplicaConfig:
     gpu_memory_share: float = 0.9
     num_gpus: float = 0.0
     num_cpus: float = 1.0
-    enforce_eager: bool = False
+    enforce_eager: bool | None = None
     kernel: Literal["auto", "plain"] = "auto"
     seed: int = 0
 

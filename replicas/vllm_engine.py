@@ -197,7 +197,7 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         "kv_cache_memory_bytes": config.kv_cache_bytes,
         "quantization": config.quantization,
     }
-    if not current_platform.is_cpu():
+    if not is_cpu:
         optional["gpu_memory_utilization"] = config.gpu_memory_share
         if config.max_rank > 1:
             # Further pairs are counted on the host, which a captured graph would not see.
@@ -207,7 +207,7 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         dtype=config.dtype,
         max_model_len=config.max_model_len_tokens,
         max_num_seqs=config.max_num_seqs,
-        enforce_eager=config.enforce_eager,
+        enforce_eager=is_eager,
         seed=config.seed,
         enable_lora=True,
         max_loras=config.num_slots,
