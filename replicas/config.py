@@ -10,7 +10,8 @@ class ReplicaConfig:
 
     `num_slots` adapters fit on the device at once; it is at least `max_num_seqs`, so that slots
     never decide who may run. `max_rank` is the highest rank of one module that a slot has room for.
-    `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None the engine's default.
+    `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None 1 GiB on
+    a CPU and a share of the memory on a GPU.
     `enforce_eager` None runs eagerly on a CPU, where compiling takes a minute at every start, and
     compiled on a GPU.
     """

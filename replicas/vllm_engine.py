@@ -25,6 +25,8 @@ from replicas.config import ReplicaConfig
 from replicas.vllm_sampling import to_deltas, to_params
 
 _MAX_KNOWN_IDS = 1 << 16
+# vLLM's own default is nearly all memory, and it does not start when other programs use some.
+_CPU_KV_CACHE_BYTES = 1 << 30
 
 
 class VllmSource:
@@ -192,9 +194,11 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         "base_fingerprint": base_fingerprint(config.model),
         "kernel": config.kernel,
     }
+    is_cpu = current_platform.is_cpu()
+    is_eager = is_cpu if config.enforce_eager is None else config.enforce_eager
     optional: dict[str, Any] = {
         "max_num_batched_tokens": config.max_num_batched_tokens,
-        "kv_cache_memory_bytes": config.kv_cache_bytes,
+        "kv_cache_memory_bytes": config.kv_cache_bytes or (_CPU_KV_CACHE_BYTES if is_cpu else None),
         "quantization": config.quantization,
     }
     if not is_cpu:
