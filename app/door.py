@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from adapter_cache.store import AdapterStore
 from app.dispatcher import Dispatcher
+from app.door_metrics import DoorMetrics
 from app.gather import Gather
 from app.model_name import ModelName, parse_model_name
 from app.prompts import Prompts
@@ -44,6 +45,7 @@ class Door:
         prompts: Prompts,
         gather: Gather,
         limits: DoorLimits,
+        metrics: DoorMetrics,
         clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
@@ -52,6 +54,7 @@ class Door:
         self.dispatcher = dispatcher
         self.prompts = prompts
         self.limits = limits
+        self.metrics = metrics
         self.clock = clock
         self.new_id = new_id
         self.started_at_s = int(clock())

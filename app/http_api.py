@@ -6,6 +6,7 @@ from app.door import Door
 from app.http_adapters import adapter_routes
 from app.http_completions import completion_routes
 from app.http_errors import install_error_handlers
+from app.http_metrics import metrics_routes
 from app.http_models import model_routes
 
 
@@ -13,6 +14,11 @@ def create_app(door: Door) -> FastAPI:
     """All routes over `door`; the app holds no state of its own."""
     app = FastAPI(title="flora-serve", redirect_slashes=False)
     install_error_handlers(app)
-    for router in (completion_routes(door), model_routes(door), adapter_routes(door)):
+    for router in (
+        completion_routes(door),
+        model_routes(door),
+        adapter_routes(door),
+        metrics_routes(door.metrics),
+    ):
         app.include_router(router)
     return app

@@ -42,6 +42,7 @@ class RayDoor:
                 max_parallel_uploads=settings.upload.max_parallel,
                 adapter=settings.upload.limits,
             ),
+            metrics=self._window.metrics,
             clock=time.time,
             new_id=lambda: uuid.uuid4().hex,
         )

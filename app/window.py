@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.dispatcher import Dispatcher
+from app.door_metrics import DoorMetrics
 from app.model_name import unknown_model
 from app.token_stream import TokenStream
 from contracts.adapters import BASE, AdapterKey, AdapterRef
 from contracts.errors import EngineFailed, ServingError, StoreUnavailable
-from contracts.generation import GenerateRequest, Sampling
+from contracts.generation import GenerateRequest, Sampling, TokenBatch
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,11 +96,14 @@ class Window:
         *,
         store_timeout_s: float,
         base_wait_s: float = 0.005,
+        metrics: DoorMetrics | None = None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._store_timeout_s = store_timeout_s
         self._base_wait_s = base_wait_s
+        self.metrics = metrics or DoorMetrics()
+        self.metrics.running.set_function(lambda: len(self._running))
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, TokenStream] = {}
 
@@ -113,6 +117,8 @@ class Window:
 
     def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
         """One stream per ask, in order, before anything is awaited: errors come through them."""
+        self.metrics.windows.inc()
+        self.metrics.requests.inc(len(asks))
         streams = [TokenStream(a.request_id, a.sampling.n, self._cancel) for a in asks]
         self._running.update(zip([a.request_id for a in asks], streams, strict=True))
         self._spawn(self._serve(asks))
@@ -166,6 +172,7 @@ class Window:
         error: ServingError = EngineFailed("The engine ended without finishing the request.")
         try:
             async for batch in self._dispatcher.generate(requests):
+                self._count(batch)
                 for delta in batch.deltas:
                     stream = streams[delta.index]
                     stream.push(delta)
@@ -181,6 +188,10 @@ class Window:
         finally:
             for request in requests:
                 self._fail(request.request_id, error)
+
+    def _count(self, batch: TokenBatch) -> None:
+        self.metrics.step_messages.inc()
+        self.metrics.tokens.inc(sum(len(delta.token_ids) for delta in batch.deltas))
 
     def _fail(self, request_id: str, error: ServingError) -> None:
         stream = self._running.pop(request_id, None)

@@ -21,7 +21,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from flora.layout import AdapterLayout
 from flora.row import encode_row
 from replicas.config import ReplicaConfig
-from replicas.vllm_engine import engine_args
+from replicas.vllm_engine import engine_args, prepare_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,20 @@ class Method:
 
     async def start(self, num_adapters: int) -> None:
         """Start the engine and write `num_adapters` adapters where it finds them."""
+        prepare_process(self._config)
         self._llm = AsyncLLM.from_engine_args(self._args(num_adapters))
         if self._kind == "flora":
-            (layout,) = await self._llm.collective_rpc("flora_layout_json")
-            paths = write_rows(AdapterLayout.from_json(layout), num_adapters, self._folder)
+            paths = write_rows(await self.layout(), num_adapters, self._folder)
         elif self._kind == "lora":
             paths = write_loras(Path(self._config.model), self._rank, num_adapters, self._folder)
         else:
             paths = []
         self._adapters = [LoRARequest(p.name, i, str(p)) for i, p in enumerate(paths, start=1)]
+
+    async def layout(self) -> AdapterLayout:
+        """The row layout of a fLoRA engine."""
+        (layout,) = await self._llm.collective_rpc("flora_layout_json")
+        return AdapterLayout.from_json(layout)
 
     async def tokens_per_s(self, load: Load, seed: int) -> float:
         """Prompt and answer lengths are exact, sampling greedy; all requests arrive at once."""

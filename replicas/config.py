@@ -12,6 +12,7 @@ class ReplicaConfig:
     never decide who may run. `max_rank` is the highest rank of one module that a slot has room for.
     `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None 1 GiB on
     a CPU and a share of the memory on a GPU.
+    `num_threads` is what a CPU engine computes with, None all cores that the process may use.
     `enforce_eager` None runs eagerly on a CPU, where compiling takes a minute at every start, and
     compiled on a GPU.
     """
@@ -28,6 +29,7 @@ class ReplicaConfig:
     kv_cache_bytes: int | None = None
     quantization: str | None = None
     gpu_memory_share: float = 0.9
+    num_threads: int | None = None
     num_gpus: float = 0.0
     num_cpus: float = 1.0
     enforce_eager: bool | None = None

@@ -38,6 +38,8 @@ class FloraLinearMethod(LinearMethodBase):
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """x: [..., num_tokens, in] -> [..., num_tokens, out]."""
+        if x.dim() == 2:
+            return self._scaled(layer, x, None if bias is None else self._bias)
         flat = x.reshape(-1, x.shape[-1])
         y = self._scaled(layer, flat, None if bias is None else self._bias)
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -55,14 +57,16 @@ class NativeLinearMethod(FloraLinearMethod):
         super().__init__(base, layer, state, group)
         self._slab, self._slots = state.slab.numbers, state.slots
         self._extra_rows, self._state_id = state.extra_rows, state.id
+        # The overloads themselves: looking them up costs as much as a small step's arithmetic.
+        self._scale_in = torch.ops.flora.scale_in.default
+        self._scale_out = torch.ops.flora.scale_out.default
 
     def _scaled(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        ops = torch.ops.flora
-        scaled = ops.scale_in(x, self._slab, self._slots, self._beta_offset)
+        scaled = self._scale_in(x, self._slab, self._slots, self._beta_offset)
         y: torch.Tensor = self._base.apply(layer, scaled, None)
-        ops.scale_out(
+        self._scale_out(
             y,
             x,
             self._slab,

@@ -139,6 +139,7 @@ def make_door(
         prompts=Prompts(make_tokenizer()),
         gather=LocalGather(window.open, max_batch_size=32, wait_s=wait_s),
         limits=limits or DoorLimits(ready_timeout_s=0.2),
+        metrics=window.metrics,
         clock=lambda: 1_700_000_000.5,
         new_id=lambda: f"id{next(ids)}",
     )

@@ -1,0 +1,26 @@
+"""What one door counts, in Prometheus' form. Labels nothing by tenant or adapter: they are millions."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class DoorMetrics:
+    """Counters of one ingress process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.windows = self._counter("flora_windows", "Windows of requests that were opened.")
+        self.requests = self._counter("flora_requests", "Prompts that entered a window.")
+        self.step_messages = self._counter(
+            "flora_step_messages", "Messages from replicas: one an engine step and group."
+        )
+        self.tokens = self._counter("flora_generated_tokens", "Tokens that arrived from replicas.")
+        self.running = Gauge(
+            "flora_running_requests", "Prompts that have not ended.", registry=self.registry
+        )
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self.registry)
