@@ -32,9 +32,11 @@ def snippets(url: str, base: str, adapters: list[str]) -> str:
     """The same prompt for base and adapters, as curl and in Python."""
     models = [base, *(f"{base}:{name}" for name in adapters)]
     return f"""
-curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
-  "model": "{models[-1]}", "temperature": 0, "max_tokens": 40,
-  "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
+for model in {" ".join(models)}; do
+  curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
+    "model": "'$model'", "temperature": 0, "max_tokens": 40,
+    "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'; echo
+done
 
 from openai import OpenAI
 client = OpenAI(base_url="{url}/v1", api_key="none")

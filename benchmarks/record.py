@@ -161,4 +161,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _command_line() -> list[str]:
     """This process's command, without the folder that the program happens to lie in."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    program = Path(sys.argv[0])
+    is_ours = program.parent == ROOT / "benchmarks"
+    name = ["flora", "bench", program.stem] if is_ours else [program.name]
+    return [*name, *sys.argv[1:]]

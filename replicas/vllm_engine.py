@@ -133,9 +133,7 @@ class VllmEngine:
         try:
             params = to_params(request.sampling)
             prompt = tokens_input(list(request.prompt_token_ids))
-            return await self.llm.add_request(
-                request.request_id, prompt, params, lora_request=lora
-            )
+            return await self.llm.add_request(request.request_id, prompt, params, lora_request=lora)
         except (ValueError, VLLMClientError) as error:
             raise InvalidRequest(str(error)) from error
         except EngineDeadError as error:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.linear import LinearMethodBase
+from vllm._custom_ops import CPUDNNLGEMMHandler
+from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
 
 from replicas.kernels import plain
 from replicas.step_state import StepState
@@ -78,6 +79,55 @@ class NativeLinearMethod(FloraLinearMethod):
             self._group,
         )
         return y
+
+
+class OneDnnLinearMethod(NativeLinearMethod):
+    """On the CPU over vLLM's oneDNN product: scaling and product in one call."""
+
+    def __init__(self, base: Any, layer: torch.nn.Module, state: StepState, group: int) -> None:
+        super().__init__(base, layer, state, group)
+        self._out_features = state.slab.layout.groups[group].out_features
+        self._linear = torch.ops.flora.linear.default
+        self._layer = torch.ops.flora.bind(
+            self._slab,
+            self._slots,
+            self._extra_rows,
+            onednn_product(layer),
+            self._bias,
+            self._beta_offset,
+            self._alpha_offset,
+            self._out_features,
+            self._state_id,
+            self._group,
+        )
+
+    def _scaled(
+        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        if bias is not self._bias:  # the layer hands its bias on instead of adding it
+            return super()._scaled(layer, x, bias)
+        y: torch.Tensor = self._linear(x, self._layer, self._out_features)
+        return y
+
+
+def onednn_product(layer: torch.nn.Module) -> torch.Tensor | None:
+    """The handle of the oneDNN product that vLLM prepared for an unquantised layer, if it did.
+
+    vLLM keeps it in the closure of the layer's `cpu_linear`; the weight itself is gone by then.
+    """
+    closure = getattr(getattr(layer, "cpu_linear", None), "__closure__", None) or ()
+    for cell in closure:
+        if isinstance(cell.cell_contents, CPUDNNLGEMMHandler):
+            return cell.cell_contents.handler_tensor
+    return None
+
+
+def pick_method(layer: Any) -> type[FloraLinearMethod]:
+    """The fastest native form for a layer as vLLM has prepared it."""
+    is_plain = isinstance(layer.quant_method, UnquantizedLinearMethod)
+    return (
+        OneDnnLinearMethod if is_plain and onednn_product(layer) is not None else NativeLinearMethod
+    )
 
 
 class PlainLinearMethod(FloraLinearMethod):

@@ -1,7 +1,7 @@
 """The adapter manager that a vLLM worker talks to, in place of its LoRA manager."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from replicas.slab import Slab
 from replicas.slots import SlotTable
 from replicas.step_state import StepState
 from replicas.vllm_layout import read_layout, target_layers
-from replicas.vllm_linear import NativeLinearMethod, PlainLinearMethod
+from replicas.vllm_linear import PlainLinearMethod, pick_method
 
 logger = logging.getLogger(__name__)
 
@@ -171,10 +171,13 @@ class FloraAdapterManager:
 
     def _wrap(self, model: torch.nn.Module) -> None:
         register_add_pairs()
-        method = NativeLinearMethod if self._use_native() else PlainLinearMethod
+        use_native = self._use_native()
+        kinds: Counter[str] = Counter()
         for group, layer in enumerate(target_layers(model).values()):
+            method = pick_method(layer) if use_native else PlainLinearMethod
             layer.quant_method = method(layer.quant_method, layer, self._state, group)
-        logger.info("fLoRA on %d linear layers, %s", len(self.layout.groups), method.__name__)
+            kinds[method.__name__] += 1
+        logger.info("fLoRA on %d linear layers: %s", len(self.layout.groups), dict(kinds))
 
     def _use_native(self) -> bool:
         if self._options.kernel == "plain" or self._device.type != "cpu":

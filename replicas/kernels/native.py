@@ -33,7 +33,9 @@ def load_native() -> bool:
         if not library.exists():
             _build(compiler, library)
     except subprocess.CalledProcessError as error:
-        logger.warning("the fLoRA kernel does not compile, plain tensor code serves: %s", error.stderr)
+        logger.warning(
+            "the fLoRA kernel does not compile, plain tensor code serves: %s", error.stderr
+        )
         return False
     torch.ops.load_library(library)
     _register_shapes()
@@ -50,7 +52,9 @@ def _build(compiler: str, library: Path) -> None:
         command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
         command += [f"-isystem{path}" for path in include_paths()]
         command += [f"-L{path}" for path in library_paths()]
-        subprocess.run([*command, "-ltorch_cpu", "-lc10"], check=True, capture_output=True, text=True)
+        subprocess.run(
+            [*command, "-ltorch_cpu", "-lc10"], check=True, capture_output=True, text=True
+        )
         built.replace(library)
 
 
@@ -76,6 +80,10 @@ def _register_shapes() -> None:
     @torch.library.register_fake("flora::scale_in")
     def _(x: torch.Tensor, slab: torch.Tensor, slots: torch.Tensor, offset: int) -> torch.Tensor:
         return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+    @torch.library.register_fake("flora::linear")
+    def _(x: torch.Tensor, layer: int, out_features: int) -> torch.Tensor:
+        return x.new_empty(x.shape[0], out_features)
 
     @torch.library.register_fake("flora::scale_out")
     def _(

@@ -14,6 +14,9 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include <optional>
+#include <vector>
+
 #if defined(__AVX512F__) && defined(__AVX512BF16__)
 #include <immintrin.h>
 #define FLORA_BF16_VECTORS 1
@@ -146,9 +149,48 @@ void scale_out(at::Tensor& y, const at::Tensor& x, const at::Tensor& slab, const
   add_pairs.call(y, x, state, group);
 }
 
+// What `linear` needs of one layer; `product` is the handle that vLLM's oneDNN product takes.
+struct Layer {
+  at::Tensor slab, slots, extra_rows, product;
+  std::optional<at::Tensor> bias;
+  int64_t beta_offset, alpha_offset, out_features, state, group;
+};
+
+std::vector<Layer>& layers() {
+  static std::vector<Layer> bound;
+  return bound;
+}
+
+int64_t bind(const at::Tensor& slab, const at::Tensor& slots, const at::Tensor& extra_rows,
+             const at::Tensor& product, const std::optional<at::Tensor>& bias, int64_t beta_offset,
+             int64_t alpha_offset, int64_t out_features, int64_t state, int64_t group) {
+  layers().push_back({slab, slots, extra_rows, product, bias, beta_offset, alpha_offset,
+                      out_features, state, group});
+  return static_cast<int64_t>(layers().size()) - 1;
+}
+
+// A whole layer in one call, where the base's product is vLLM's oneDNN one: in a decode step of a
+// small model the calls cost more than the arithmetic. x: [num_tokens, in] -> [num_tokens, out].
+at::Tensor linear(const at::Tensor& x, int64_t layer, int64_t out_features) {
+  const Layer& own = layers().at(layer);
+  TORCH_CHECK(out_features == own.out_features, "flora: layer ", layer, " is another layer");
+  at::Tensor y = at::empty({x.size(0), out_features}, x.options());
+  static auto product = c10::Dispatcher::singleton().findSchemaOrThrow("_C::onednn_mm", "");
+  torch::jit::Stack stack{y, scale_in(x, own.slab, own.slots, own.beta_offset), c10::IValue(),
+                          own.product};
+  product.callBoxed(stack);
+  scale_out(y, x, own.slab, own.slots, own.bias, own.extra_rows, own.alpha_offset, own.state,
+            own.group);
+  return y;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(flora, m) {
+  m.def(
+      "bind(Tensor slab, Tensor slots, Tensor extra_rows, Tensor product, Tensor? bias, "
+      "int beta_offset, int alpha_offset, int out_features, int state, int group) -> int");
+  m.def("linear(Tensor x, int layer, int out_features) -> Tensor");
   m.def("scale_in(Tensor x, Tensor slab, Tensor slots, int beta_offset) -> Tensor");
   m.def(
       "scale_out(Tensor(a!) y, Tensor x, Tensor slab, Tensor slots, Tensor? bias, Tensor extra_rows, "
@@ -156,6 +198,8 @@ TORCH_LIBRARY_FRAGMENT(flora, m) {
 }
 
 TORCH_LIBRARY_IMPL(flora, CPU, m) {
+  m.impl("bind", &bind);
+  m.impl("linear", &linear);
   m.impl("scale_in", &scale_in);
   m.impl("scale_out", &scale_out);
 }

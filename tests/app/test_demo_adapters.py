@@ -46,8 +46,10 @@ def test_no_server_is_not_ready() -> None:
 
 def test_the_snippets_can_be_pasted() -> None:
     text = snippets("http://h:1", "tiny", ["a", "b"])
-    curl, python = text.strip().split("\n\n")
-    words = shlex.split(curl)
-    assert words[:3] == ["curl", "-s", "http://h:1/v1/chat/completions"]
-    assert orjson.loads(words[-1])["model"] == "tiny:b"
+    shell, python = text.strip().split("\n\n")
+    words = shlex.split(shell.replace("'$model'", "MODEL"))
+    assert words[:6] == ["for", "model", "in", "tiny", "tiny:a", "tiny:b;"]
+    curl = words[words.index("curl") :]
+    assert curl[:3] == ["curl", "-s", "http://h:1/v1/chat/completions"]
+    assert orjson.loads(curl[curl.index("-d") + 1].rstrip(";"))["model"] == "MODEL"
     compile(python, "snippet", "exec")

@@ -80,7 +80,11 @@ def make_int4(folder: Path) -> tuple[Path, Path]:
             module.weight.data = (levels * scale[..., None]).flatten(1)
             packed |= _pack(f"model.{name}", levels.flatten(1).to(torch.int8), scale)
     model.save_pretrained(plain)
-    kept = {k: v for k, v in model.state_dict().items() if k.replace("weight", "weight_packed") not in packed}
+    kept = {
+        k: v
+        for k, v in model.state_dict().items()
+        if k.replace("weight", "weight_packed") not in packed
+    }
     target = folder / "packed"
     model.config.quantization_config = _INT4
     model.config.save_pretrained(target)

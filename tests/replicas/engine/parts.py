@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from adapter_cache.fetcher import AdapterFetcher
+from adapter_cache.node_cache import NodeCache
+from adapter_cache.store import MemoryStore
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey
 from contracts.generation import GenerateRequest, Sampling, TokenLogprob
 from flora.adapter_config import AdapterLimits
@@ -20,10 +23,6 @@ from replicas.config import ReplicaConfig
 from replicas.replica import Replica
 from replicas.vllm_engine import VllmEngine
 from tests.flora.adapters import make_files
-
-from adapter_cache.fetcher import AdapterFetcher
-from adapter_cache.node_cache import NodeCache
-from adapter_cache.store import MemoryStore
 
 KINDS = ("rank-1 tied", "rank-1 untied", "rank 4", "IA3-shaped", "base")
 

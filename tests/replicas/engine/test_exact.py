@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contracts.adapters import AdapterKey
-from tests.replicas.engine.models import SMOLLM2, make_int4, make_tiny
+from tests.replicas.engine.models import SMOLLM2, make_tiny
 from tests.replicas.engine.parts import Oracle, make_config, make_keys, running
 
 pytestmark = [

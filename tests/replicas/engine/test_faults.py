@@ -70,7 +70,9 @@ async def test_one_fails_the_others_go_on(tmp_path: Path) -> None:
         good = asyncio.create_task(deltas(stack, make_request("good", keys[1])))
         for path in (garbage, tmp_path / "absent"):
             with pytest.raises(AdapterCorrupt):
-                await stack.engine.submit(make_request(f"bad-{path.name}", bad), path, asyncio.Event())
+                await stack.engine.submit(
+                    make_request(f"bad-{path.name}", bad), path, asyncio.Event()
+                )
         assert tokens((await good)[0]) == expected[1]
 
         # What the engine refuses, it refuses to one.

@@ -41,7 +41,9 @@ async def test_hits_within_an_adapter_never_across(tmp_path: Path) -> None:
 
         warm = {key: await ask_one(stack, key) for key in (BASE, one, two)}
         assert all(answer.num_cached_tokens >= 128 for answer in warm.values())
-        assert {k: a.token_ids for k, a in warm.items()} == {k: a.token_ids for k, a in cold.items()}
+        assert {k: a.token_ids for k, a in warm.items()} == {
+            k: a.token_ids for k, a in cold.items()
+        }
 
         republished = await stack.publish("one", adapters["one, republished"])
         assert (republished.version, republished.name) == (2, one.name)

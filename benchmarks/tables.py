@@ -1,0 +1,101 @@
+"""The README's results, made from the committed records: run it after a record has changed."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS, ROOT
+
+README = ROOT / "README.md"
+_MARKED = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- /results -->)", re.DOTALL)
+
+ENGINE_ROWS = (
+    ("base model", "base"),
+    ("fLoRA rank 1", "flora_r1"),
+    ("vLLM LoRA rank 1", "lora_r1"),
+    ("vLLM LoRA rank 8", "lora_r8"),
+)
+COUNTS = (1, 8, 64, 256)
+
+
+def render(engine: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
+    """The section's text. Every number is a median of its record."""
+    machine = f"{engine['hardware']['cpu']}, {engine['hardware']['num_cores']} cores"
+    return "\n".join(
+        [
+            f"One engine, SmolLM2-135M in bfloat16 on {machine}: 32 sequences, 32 different adapters, 64",
+            "tokens in and 64 out. Every method in an engine of its own, same settings, measured in turn"
+            f" ([record](benchmarks/results/engine.json), commit {engine['commit'][:7]}).",
+            "",
+            *_engine_table(engine["metrics"]),
+            "",
+            "vLLM does not compile CPU models with LoRA layers: its LoRA runs eagerly in both columns.",
+            f"{engine['verdict'][:1].upper()}{engine['verdict'][1:]}.",
+            "",
+            *_count_table(engine["metrics"]),
+            "",
+            *_stack_lines(stack["metrics"]),
+        ]
+    )
+
+
+def _engine_table(metrics: Mapping[str, float]) -> list[str]:
+    lines = ["| tokens/s (share of base) | eager | compiled |", "| --- | ---: | ---: |"]
+    for title, name in ENGINE_ROWS:
+        cells = [_speed(metrics, mode, name) for mode in ("eager", "compiled")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _speed(metrics: Mapping[str, float], mode: str, name: str) -> str:
+    base = metrics[f"{mode}_base_tokens_per_s"]
+    if name == "base":
+        return f"{base:.0f}"
+    share = metrics[f"{mode}_{name}_share_of_base"]
+    return f"{base * share:.0f} ({share:.2f})"
+
+
+def _count_table(metrics: Mapping[str, float]) -> list[str]:
+    title = " | ".join(str(count) for count in COUNTS)
+    lines = [f"| fLoRA's share by different adapters | {title} |"]
+    lines.append("| --- |" + " ---: |" * len(COUNTS))
+    for mode in ("eager", "compiled"):
+        names = [f"{mode}_flora_r1_{count}_adapters_share_of_base" for count in COUNTS]
+        lines.append(f"| {mode} | {' | '.join(f'{metrics[name]:.2f}' for name in names)} |")
+    hold = metrics["activation_hold_ms_p50"]
+    return [
+        *lines,
+        "",
+        f"Activating a 0.5 MB adapter holds the engine loop for {hold:.2f} ms (median).",
+    ]
+
+
+def _stack_lines(metrics: Mapping[str, float]) -> list[str]:
+    return [
+        "Through HTTP, 32 streaming clients with 32 different adapters on the same cores:"
+        f" {metrics['http32_tokens_per_s']:.0f} tokens/s,",
+        f"{metrics['http32_share_of_engine']:.2f} of the bare engine, and"
+        f" {metrics['step_messages_per_token']:.3f} messages from the engine's process for each token"
+        " ([record](benchmarks/results/stack.json)).",
+    ]
+
+
+def updated(readme: str, section: str) -> str:
+    """The README with its marked section replaced."""
+    return _MARKED.sub(lambda marks: f"{marks[1]}{section}\n{marks[2]}", readme)
+
+
+def section() -> str:
+    """The section as the committed records have it."""
+    records = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("engine", "stack"))
+    return render(*records)
+
+
+def main(path: Path = README) -> None:
+    path.write_text(updated(path.read_text(encoding="utf-8"), section()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
