@@ -1,4 +1,4 @@
-"""What one door counts, in Prometheus' form. Labels nothing by tenant or adapter: they are millions."""
+"""What a door counts, in Prometheus' form. No labels by tenant or adapter: they are millions."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 

@@ -99,12 +99,14 @@ def verdict(metrics: dict[str, float]) -> str:
         if share and lora:
             met = "meets" if share >= 0.97 else "misses"
             parts.append(
-                f"{mode}: fLoRA {share:.3f} of base ({met} 0.97), {share / lora:.1f} times LoRA rank 8"
+                f"{mode}: fLoRA {share:.3f} of base ({met} 0.97),"
+                f" {share / lora:.1f} times LoRA rank 8"
             )
     return "; ".join(parts)
 
 
 def show(metrics: dict[str, float]) -> None:
+    """The medians as a table for people."""
     table = Table("metric", "median")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.3f}")
@@ -112,6 +114,7 @@ def show(metrics: dict[str, float]) -> None:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="flora bench engine", description=__doc__)
     parser.add_argument("--json", type=Path, help="where the record goes")
     parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
@@ -123,21 +126,23 @@ def parse() -> argparse.Namespace:
     return args
 
 
-async def run(args: argparse.Namespace) -> Samples:
+async def run(args: argparse.Namespace, folder: Path) -> Samples:
+    """Samples of the wanted modes; adapters are written to `folder`."""
     both = ("eager",) if args.quick and args.mode == "both" else ("eager", "compiled")
     modes = both if args.mode == "both" else (args.mode,)
     samples: Samples = defaultdict(list)
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        for mode in modes:
-            await measure(mode, args, Path(folder) / mode, samples)
+    for mode in modes:
+        await measure(mode, args, folder / mode, samples)
     return samples
 
 
 def main() -> None:
+    """Measure, show, record."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     args = parse()
-    metrics, spread = summarise(asyncio.run(run(args)))
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        metrics, spread = summarise(asyncio.run(run(args, Path(folder))))
     show(metrics)
     path = write_record(
         args.json,

@@ -165,6 +165,7 @@ MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 def lora_tensors(
     config: dict[str, Any], rank: int, generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
+    """One adapter's tensors by PEFT's names."""
     hidden, wide = config["hidden_size"], config["intermediate_size"]
     head = config.get("head_dim") or hidden // config["num_attention_heads"]
     queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]

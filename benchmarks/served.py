@@ -16,7 +16,7 @@ _READY_S = 240.0
 
 @contextmanager
 def served(model: Path, folder: Path, console: Console, *options: str) -> Iterator[str]:
-    """The URL of a ready server with a store of its own. Raises RuntimeError if it does not start."""
+    """A ready server's URL; its store is its own. Raises RuntimeError if it does not come."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--model", str(model)]
@@ -35,6 +35,7 @@ def served(model: Path, folder: Path, console: Console, *options: str) -> Iterat
 
 
 def wait_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Returns when the server is ready. Raises RuntimeError with the end of its log."""
     deadline_s = time.monotonic() + _READY_S
     while time.monotonic() < deadline_s:
         if server.poll() is not None:
@@ -49,6 +50,7 @@ def wait_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def free_port() -> int:
+    """A TCP port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Question: how much of the engine's speed reaches 32 streaming HTTP clients, each with its own adapter?
+"""Question: how much of the engine's speed reaches 32 streaming HTTP clients with 32 adapters?
 
 One run: `flora serve` as a user starts it, and a bare engine of the same settings in this process,
 take turns. The clients run on the same cores as the server. Ceiling: the bare engine, 1.0.
@@ -50,6 +50,7 @@ def write_adapters(layout: AdapterLayout, count: int) -> list[tuple[bytes, bytes
 
 
 async def publish(session: aiohttp.ClientSession, uploads: list[tuple[bytes, bytes]]) -> list[str]:
+    """Upload the adapters; their names."""
     models = []
     for i, (weights, config) in enumerate(uploads):
         form = aiohttp.FormData()
@@ -78,6 +79,7 @@ async def stream_one(session: aiohttp.ClientSession, body: dict[str, Any]) -> tu
 async def http_tokens_per_s(
     session: aiohttp.ClientSession, base: str, models: list[str], seed: int, samples: Samples
 ) -> float:
+    """One batch of streams at once; also samples the time to the first token."""
     rng = np.random.default_rng(seed)
     prompts = rng.integers(1000, 40_000, (LOAD.num_sequences, LOAD.num_prompt_tokens)).tolist()
     bodies = [
@@ -102,6 +104,7 @@ async def http_tokens_per_s(
 
 
 async def read_counters(session: aiohttp.ClientSession) -> dict[str, float]:
+    """The door's counters by name."""
     async with session.get("/metrics") as response:
         lines = (await response.text()).splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -109,6 +112,7 @@ async def read_counters(session: aiohttp.ClientSession) -> dict[str, float]:
 
 
 async def measure(args: argparse.Namespace, url: str, folder: Path, samples: Samples) -> None:
+    """Bare engine and server in turn, round by round."""
     config = Settings().replica
     bare = Method("flora", 1, bare_config(args.model, config), folder)
     timeout = aiohttp.ClientTimeout(total=300)
@@ -151,6 +155,7 @@ def bare_config(model: Path, served_config: ReplicaConfig) -> ReplicaConfig:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="flora bench stack", description=__doc__)
     parser.add_argument("--json", type=Path, help="where the record goes")
     parser.add_argument("--rounds", type=int, default=7)
@@ -159,13 +164,16 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Measure and record."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     args = parse()
     samples: Samples = defaultdict(list)
     shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        with served(args.model, Path(folder), console) as url:
-            asyncio.run(measure(args, url, Path(folder) / "rows", samples))
+    with (
+        tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder,
+        served(args.model, Path(folder), console) as url,
+    ):
+        asyncio.run(measure(args, url, Path(folder) / "rows", samples))
     metrics, spread = summarise(samples)
     path = write_record(
         args.json,

@@ -25,13 +25,14 @@ def render(engine: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     machine = f"{engine['hardware']['cpu']}, {engine['hardware']['num_cores']} cores"
     return "\n".join(
         [
-            f"One engine, SmolLM2-135M in bfloat16 on {machine}: 32 sequences, 32 different adapters, 64",
-            "tokens in and 64 out. Every method in an engine of its own, same settings, measured in turn"
+            f"One engine, SmolLM2-135M in bfloat16 on {machine}: 32 sequences with 32 different",
+            "adapters, 64 tokens in and 64 out. Every method has an engine of its own with the same",
+            "settings, and they are measured in turn"
             f" ([record](benchmarks/results/engine.json), commit {engine['commit'][:7]}).",
             "",
             *_engine_table(engine["metrics"]),
             "",
-            "vLLM does not compile CPU models with LoRA layers: its LoRA runs eagerly in both columns.",
+            "vLLM does not compile CPU models with LoRA layers: its LoRA is eager in both columns.",
             f"{engine['verdict'][:1].upper()}{engine['verdict'][1:]}.",
             "",
             *_count_table(engine["metrics"]),
@@ -77,7 +78,7 @@ def _stack_lines(metrics: Mapping[str, float]) -> list[str]:
         "Through HTTP, 32 streaming clients with 32 different adapters on the same cores:"
         f" {metrics['http32_tokens_per_s']:.0f} tokens/s,",
         f"{metrics['http32_share_of_engine']:.2f} of the bare engine, and"
-        f" {metrics['step_messages_per_token']:.3f} messages from the engine's process for each token"
+        f" {metrics['step_messages_per_token']:.3f} messages from the replica for each token"
         " ([record](benchmarks/results/stack.json)).",
     ]
 
@@ -94,6 +95,7 @@ def section() -> str:
 
 
 def main(path: Path = README) -> None:
+    """Rewrite the README's section."""
     path.write_text(updated(path.read_text(encoding="utf-8"), section()), encoding="utf-8")
 
 

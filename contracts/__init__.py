@@ -1,1 +1,1 @@
-"""What the parts of flora-serve say to each other: plain values and errors, standard library only."""
+"""What the parts of flora-serve say to each other: values and errors, standard library only."""

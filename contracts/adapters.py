@@ -6,7 +6,7 @@ from typing import NewType
 
 TenantId = NewType("TenantId", str)
 Digest = NewType("Digest", str)
-"""SHA-256 of a compiled row blob, 64 lower-case hex digits. The bytes behind a digest never change."""
+"""SHA-256 of a compiled row blob, 64 lower-case hex digits. The bytes behind it never change."""
 
 DEFAULT_TENANT = TenantId("default")
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")

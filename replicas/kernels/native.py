@@ -22,7 +22,7 @@ _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 def load_native() -> bool:
     """Make `torch.ops.flora.*` available; compiles once per machine, torch and source (10 s).
 
-    False, with a warning, where there is no C++ compiler or it fails: then plain tensor code serves.
+    False, with a warning, where there is no C++ compiler or it fails: plain tensor code serves.
     """
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:

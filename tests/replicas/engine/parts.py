@@ -1,4 +1,4 @@
-"""A real vLLM engine, adapters of every shape, and the oracle: transformers with W' in place of W."""
+"""A real vLLM engine, adapters of every shape, and the oracle: transformers with W' for W."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -149,23 +149,33 @@ class Oracle:
         self._model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
         self._layout = layout
 
-    def compare(
+    def differences(
         self,
         adapter: CompiledAdapter | None,
         prompts: Sequence[Sequence[int]],
         answers: Sequence[Answer],
-    ) -> tuple[float, int]:
-        """Largest difference of a token's log-probability, and how many tokens are not the best one."""
+    ) -> tuple[torch.Tensor, int]:
+        """How far each token's log-probability is off, and how many tokens are not the best."""
         model = self._model
         if adapter is not None:
             model = materialized(model, decompile(self._layout, adapter.blob))
-        worst, not_best = 0.0, 0
+        apart, not_best = [], 0
         for prompt, answer in zip(prompts, answers, strict=True):
             ids = torch.tensor([[*prompt, *answer.token_ids]])
             with torch.inference_mode():
                 logits = model(ids).logits[0, len(prompt) - 1 : -1].float()
             reference = torch.log_softmax(logits, -1)
             drawn = reference[torch.arange(len(answer.token_ids)), ids[0, len(prompt) :]]
-            worst = max(worst, float((drawn - torch.tensor(answer.logprobs)).abs().max()))
+            apart.append((drawn - torch.tensor(answer.logprobs)).abs())
             not_best += int((reference.argmax(-1) != ids[0, len(prompt) :]).sum())
-        return worst, not_best
+        return torch.cat(apart), not_best
+
+    def compare(
+        self,
+        adapter: CompiledAdapter | None,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Answer],
+    ) -> tuple[float, int]:
+        """The largest difference, and how many tokens are not the best one."""
+        apart, not_best = self.differences(adapter, prompts, answers)
+        return float(apart.max()), not_best
