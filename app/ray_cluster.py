@@ -47,7 +47,8 @@ def run_app(settings: Settings) -> None:
     except RuntimeError as error:
         deployments = serve.status().applications[_APP_NAME].deployments
         messages = {name: part.message for name, part in deployments.items()}
-        raise EngineFailed(why_failed(messages) or str(error)) from error
+        why = why_failed(messages) or str(error)
+        raise EngineFailed(f"{why} (logs: {logs_folder()})") from error
 
 
 def why_failed(messages: Mapping[str, str]) -> str:
@@ -58,6 +59,12 @@ def why_failed(messages: Mapping[str, str]) -> str:
         if lines:
             causes.append(f"{name}: {lines[-1]}")
     return "; ".join(causes)
+
+
+def logs_folder() -> str:
+    """Where Ray keeps what its processes printed; Ray has no public way to ask."""
+    path: str = ray._private.worker.global_worker.node.get_logs_dir_path()
+    return path
 
 
 def stop_serve() -> None:

@@ -25,9 +25,9 @@ def render(engine: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     machine = f"{engine['hardware']['cpu']}, {engine['hardware']['num_cores']} cores"
     return "\n".join(
         [
-            f"One engine, SmolLM2-135M in bfloat16 on {machine}: 32 sequences with 32 different",
-            "adapters, 64 tokens in and 64 out. Every method has an engine of its own with the same",
-            "settings, and they are measured in turn"
+            f"One engine, SmolLM2-135M in bfloat16 on {machine}: 32 sequences with 32",
+            "different adapters, 64 tokens in and 64 out. Every method has an engine of its own,",
+            "the settings are the same, and they are measured in turn"
             f" ([record](benchmarks/results/engine.json), commit {engine['commit'][:7]}).",
             "",
             *_engine_table(engine["metrics"]),

@@ -81,6 +81,7 @@ def replica_app(config: ReplicaConfig, cache: CacheConfig) -> serve.Application:
         # A group call is one Serve request, however many it carries: never queue them here.
         max_ongoing_requests=4096,
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=5,
     )
     return deployment.bind(config, cache)
