@@ -69,7 +69,7 @@ async def compare_counts(
 ) -> None:
     """Base and fLoRA with 1 to 256 different adapters; never fewer than 32 sequences."""
     for count in ADAPTER_COUNTS:
-        load = Load(max(32, count), count)
+        load = Load(max(32, count), count, num_output_tokens=32)
         await compare(mode, methods, load, max(2, rounds - 2), f"_{count}_adapters", samples)
 
 
