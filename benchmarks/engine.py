@@ -12,6 +12,7 @@ eager engine against the compiled base: what a user gets.
 import argparse
 import asyncio
 import os
+import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -139,6 +140,8 @@ async def run(args: argparse.Namespace, folder: Path) -> Samples:
 def main() -> None:
     """Measure, show, record."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # Ended from outside, too, the engines have to go: they are processes of their own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = parse()
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:

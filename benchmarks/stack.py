@@ -7,6 +7,7 @@ take turns. The clients run on the same cores as the server. Ceiling: the bare e
 import argparse
 import asyncio
 import os
+import signal
 import tempfile
 import time
 from collections import defaultdict
@@ -166,6 +167,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure and record."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # Ended from outside, too, the engines have to go: they are processes of their own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = parse()
     samples: Samples = defaultdict(list)
     shared = Path("/dev/shm")

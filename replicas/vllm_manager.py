@@ -1,6 +1,9 @@
 """The adapter manager that a vLLM worker talks to, in place of its LoRA manager."""
 
+import ctypes
 import logging
+import multiprocessing
+import signal
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,8 @@ from replicas.vllm_linear import PlainLinearMethod, pick_method
 
 logger = logging.getLogger(__name__)
 
+_PR_SET_PDEATHSIG = 1
+
 
 @dataclass(frozen=True)
 class FloraOptions:
@@ -44,6 +49,13 @@ class FloraOptions:
         extra = config.additional_config
         options = extra.get("flora") if isinstance(extra, dict) else None
         return None if options is None else FloraOptions(**options)
+
+
+def die_with_parent() -> None:
+    """End this process with the replica's: an orphaned engine would keep its memory for ever."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl") and multiprocessing.parent_process() is not None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class FloraWorkerExtension:
@@ -77,6 +89,7 @@ class FloraAdapterManager:
     def __init__(self, config: VllmConfig, options: FloraOptions, device: torch.device) -> None:
         if config.parallel_config.world_size > 1:
             raise ServiceError("a fLoRA engine runs on one device: set tensor_parallel_size to 1")
+        die_with_parent()
         self.layout: AdapterLayout
         self._config = config
         self._options = options
