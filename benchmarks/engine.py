@@ -21,8 +21,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_methods import Load, Method
 from benchmarks.record import summarise, write_record
+from benchmarks.vllm_methods import Load, Method
 from replicas.config import ReplicaConfig
 
 METHODS = (("base", 0), ("flora", 1), ("lora", 1), ("lora", 8))

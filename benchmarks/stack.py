@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 
 from app.config import Settings
-from benchmarks.engine_methods import Load, Method
 from benchmarks.record import summarise, write_record
 from benchmarks.served import served
+from benchmarks.vllm_methods import Load, Method
 from flora.adapter_config import AdapterConfig
 from flora.adapter_files import AdapterFiles, tensor_name, write_adapter
 from flora.layout import AdapterLayout

@@ -118,7 +118,8 @@ def onednn_product(layer: torch.nn.Module) -> torch.Tensor | None:
     closure = getattr(getattr(layer, "cpu_linear", None), "__closure__", None) or ()
     for cell in closure:
         if isinstance(cell.cell_contents, CPUDNNLGEMMHandler):
-            return cell.cell_contents.handler_tensor
+            handle: torch.Tensor | None = cell.cell_contents.handler_tensor
+            return handle
     return None
 
 

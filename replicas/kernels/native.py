@@ -37,7 +37,7 @@ def load_native() -> bool:
             "the fLoRA kernel does not compile, plain tensor code serves: %s", error.stderr
         )
         return False
-    torch.ops.load_library(library)
+    torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     _register_shapes()
     return True
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+from compressed_tensors.compressors.pack_quantized.helpers import (  # type: ignore[import-untyped]
+    pack_to_int32,
+)
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPTBigCodeConfig, LlamaConfig
 
@@ -117,7 +119,7 @@ _INT4 = {
 
 def _quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Levels -8..7 [out, groups, group size] and power-of-two scales [out, groups]."""
-    grouped = weight.unflatten(1, (-1, _GROUP_SIZE))
+    grouped = weight.reshape(len(weight), -1, _GROUP_SIZE)
     scale = torch.exp2(torch.ceil(torch.log2(grouped.abs().amax(-1) / 7)))
     return (grouped / scale[..., None]).round().clamp(-8, 7), scale
 

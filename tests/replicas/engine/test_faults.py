@@ -83,8 +83,8 @@ async def test_one_fails_the_others_go_on(tmp_path: Path) -> None:
 
         # An abort ends one; the group goes on.
         long = make_request("long", keys[3], replace(GREEDY, max_tokens=110))
-        group = (long, make_request("short", keys[4]))
-        first, second = await deltas(stack, *group, cancel="long")
+        short = make_request("short", keys[4])
+        first, second = await deltas(stack, long, short, cancel="long")
         assert len(tokens(first)) < 110
         assert first[-1].finish_reason == "abort"
         assert tokens(second) == expected[4]

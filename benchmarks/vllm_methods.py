@@ -120,7 +120,7 @@ class Method:
         if self._kind == "lora":
             args.enable_lora = True
             args.max_loras = args.max_cpu_loras = num_adapters
-            args.max_lora_rank = self._rank  # type: ignore[assignment]
+            args.max_lora_rank = self._rank
         return args
 
 
