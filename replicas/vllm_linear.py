@@ -1,5 +1,6 @@
 """fLoRA around one linear layer of vLLM, whatever its quantisation: scales inputs and outputs."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -45,10 +46,11 @@ class FloraLinearMethod(LinearMethodBase):
         y = self._scaled(layer, flat, None if bias is None else self._bias)
         return y.view(*x.shape[:-1], y.shape[-1])
 
+    @abstractmethod
     def _scaled(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        raise NotImplementedError
+        """`apply` on x: [num_tokens, in] -> [num_tokens, out]."""
 
 
 class NativeLinearMethod(FloraLinearMethod):
