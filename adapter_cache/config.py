@@ -30,7 +30,18 @@ class CacheConfig:
     An empty `redis_url` asks for the embedded Valkey, which keeps its files in `valkey_dir` and
     listens on `valkey_port` (0: any free port). `node_cache_dir` should be on tmpfs; processes of
     one node share it, and share its budget of `node_cache_bytes`. `fetch_timeout_s` bounds one
-    fetch from its start, the wait for one of `max_parallel_fetches` places included.
+    fetch from its start, the wait for one of `max_parallel_fetches` places included; beyond
+    `max_pending_fetches` or `max_pending_bytes` waiting, a fetch is refused. A digest that nobody
+    has is not asked for again for `negative_ttl_s`.
+
+    `object_store_url` is any fsspec URL (file://, s3://, gs://) and holds the truth; empty asks for
+    the folder `objects` beside `valkey_dir`. Redis keeps a blob for `blob_ttl_s` since its last
+    fetch, less when it runs short; the embedded server's memory is `valkey_max_bytes`.
+    `keep_versions` versions of a name stay, the current and pinned ones in any case. What a broken
+    publish left behind may be collected after `orphan_grace_s`.
+
+    A new replica warms the `warm_adapters` most used adapters, which replicas report every
+    `usage_report_s`. `follow_changes` lets replicas act on news of moved versions.
     """
 
     redis_url: str = field(default="", repr=False)
@@ -42,9 +53,24 @@ class CacheConfig:
     node_cache_bytes: int = 2 * 1024**3
     fetch_timeout_s: float = 10.0
     max_parallel_fetches: int = 8
+    max_pending_fetches: int = 1024
+    max_pending_bytes: int = 1024**3
+    negative_ttl_s: float = 2.0
+    object_store_url: str = field(default="", repr=False)
+    valkey_max_bytes: int = 4 * 1024**3
+    blob_ttl_s: float = 7 * 86400.0
+    keep_versions: int = 10
+    orphan_grace_s: float = 3600.0
+    warm_adapters: int = 64
+    usage_report_s: float = 10.0
+    follow_changes: bool = True
 
     def __post_init__(self) -> None:
         _require_positive(self, "node_cache_bytes", "fetch_timeout_s", "max_parallel_fetches")
+        _require_positive(self, "max_pending_fetches", "max_pending_bytes", "valkey_max_bytes")
+        _require_positive(self, "blob_ttl_s", "keep_versions", "orphan_grace_s", "usage_report_s")
+        if self.negative_ttl_s < 0 or self.warm_adapters < 0:
+            raise ValueError("negative_ttl_s and warm_adapters must not be negative")
         if not 0 <= self.valkey_port < 65536:
             raise ValueError(f"valkey_port must be a TCP port, not {self.valkey_port}")
         # Braces in the prefix would move the hash tag of every key.

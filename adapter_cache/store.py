@@ -42,10 +42,6 @@ class AdapterStore(Protocol):
         """The key of each ref in order, None where there is none, in one round trip for all."""
         ...
 
-    async def fetch(self, digest: Digest) -> bytes | None:
-        """The bytes kept under `digest`, unverified, or None."""
-        ...
-
     async def describe(self, ref: AdapterRef) -> AdapterManifest | None:
         """The manifest that `ref` resolves to, or None."""
         ...
@@ -68,9 +64,35 @@ class AdapterStore(Protocol):
     async def delete(self, tenant: TenantId, name: str) -> bool:
         """Forget `name` with all versions; False when there was none.
 
-        A blob goes when no version of any name refers to it. Publishing the name later starts
-        again at version 1.
+        Requests in flight finish. A version number is never used twice: publishing the name later
+        goes on counting. Bytes that nothing refers to are left to garbage collection.
         """
+        ...
+
+    async def rollback(
+        self, tenant: TenantId, name: str, version: int | None, created_at_s: float
+    ) -> AdapterManifest | None:
+        """Make an older version's bytes current again, as a new version; None: no such version.
+
+        `version` None means the newest kept one whose digest is not the current one. Rolling back
+        to the digest that is current changes nothing and returns the current manifest.
+        """
+        ...
+
+    async def pin(self, ref: AdapterRef) -> AdapterManifest | None:
+        """Keep a version (None: the current one) from being pruned; None: no such version."""
+        ...
+
+    async def unpin(self, ref: AdapterRef) -> AdapterManifest | None:
+        """Undo `pin`; None when there is no such version."""
+        ...
+
+    async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
+        """The pinned versions of `name`."""
+        ...
+
+    async def prefetch(self, ref: AdapterRef) -> AdapterManifest | None:
+        """Bring a version's bytes to the quickest shared tier; None: no such version."""
         ...
 
     async def ping(self) -> None:

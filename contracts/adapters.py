@@ -60,3 +60,15 @@ class AdapterManifest:
     rank: int
     num_modules: int
     created_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterChange:
+    """A name's current version moved. `old` is the digest that it had ("": none), `new` what it
+    has now, None after a delete. News, not truth: it may come late, twice or never.
+    """
+
+    tenant: TenantId
+    name: str
+    old: Digest
+    new: AdapterKey | None
