@@ -10,6 +10,7 @@ class ReplicaConfig:
 
     `num_slots` adapters fit on the device at once; it is at least `max_num_seqs`, so that slots
     never decide who may run. `max_rank` is the highest rank of one module that a slot has room for.
+    `row_dtype` is the number format of adapters: "auto" takes the model's, "int8" half its bytes.
     `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None 1 GiB on
     a CPU and a share of the memory on a GPU.
     `num_threads` is what a CPU engine computes with, None all cores that the process may use.
@@ -21,6 +22,7 @@ class ReplicaConfig:
     engine: Literal["vllm", "echo"] = "vllm"
     num_replicas: int = 1
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    row_dtype: Literal["auto", "int8"] = "auto"
     num_slots: int = 128
     max_rank: int = 4
     max_num_seqs: int = 64

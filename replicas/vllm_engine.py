@@ -204,6 +204,7 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         "num_slots": config.num_slots,
         "max_rank": config.max_rank,
         "base_fingerprint": base_fingerprint(config.model),
+        "row_dtype": config.row_dtype,
         "kernel": config.kernel,
     }
     is_cpu = current_platform.is_cpu()

@@ -35,12 +35,14 @@ _PR_SET_PDEATHSIG = 1
 class FloraOptions:
     """What travels to the worker in vLLM's `additional_config["flora"]`, a dictionary of these.
 
+    `row_dtype`: "auto" stores adapters in the model's dtype, "int8" in half its bytes.
     `kernel`: "auto" takes the native op on a CPU with a compiler and plain tensor code elsewhere.
     """
 
     num_slots: int
     max_rank: int
     base_fingerprint: str
+    row_dtype: str = "auto"
     kernel: str = "auto"
 
     @staticmethod
@@ -104,11 +106,12 @@ class FloraAdapterManager:
     def create_lora_manager(self, model: torch.nn.Module, config: VllmConfig) -> torch.nn.Module:
         """Lay out the slab for a loaded model and put the scaling around its linear layers."""
         options = self._options
+        model_dtype = str(config.model_config.dtype).removeprefix("torch.")
         self.layout = read_layout(
             model,
             config,
             fingerprint=options.base_fingerprint,
-            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            dtype=model_dtype if options.row_dtype == "auto" else options.row_dtype,
             max_rank=options.max_rank,
         )
         self._slab = Slab(self.layout, options.num_slots, self._device)
