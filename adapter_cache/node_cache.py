@@ -9,11 +9,12 @@ budget and its order of use. A pin is a shared lock on a blob's file: eviction s
 and the kernel drops the lock when the process that pinned it dies.
 """
 
+import errno
 import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,15 @@ class Resident:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """How full the node is, and how many blobs this process has evicted from it."""
+
+    used_bytes: int
+    budget_bytes: int
+    evictions: int
+
+
 @dataclass(slots=True)
 class _Pin:
     descriptor: int
@@ -41,8 +51,8 @@ class _Pin:
 class NodeCache:
     """Least recently used blobs within `max_bytes`, on a directory that should be tmpfs.
 
-    `put` and `check_integrity` touch the disk and may wait for another process: call them in a
-    thread. `get`, `pin` and `unpin` are a few system calls and never wait. All are thread-safe.
+    `put`, `drop` and `check_integrity` may wait for another process: call them in a thread. `get`,
+    `pin`, `unpin` and `usage` are a few system calls and never wait. All are thread-safe.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class NodeCache:
         self._directory = directory
         self._max_bytes = max_bytes
         self._clock_ns = clock_ns
+        self._evictions = 0
         self._pins: dict[Digest, _Pin] = {}
         self._pins_guard = threading.Lock()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,7 +89,7 @@ class NodeCache:
             with self._ledger() as ledger:
                 if not path.exists():
                     self._make_room(ledger, len(blob))
-                    self._write(path, blob)
+                    self._write_or_evict(ledger, path, blob)
                     ledger.total_bytes += len(blob)
                 self._touch(path)
         except OSError as error:
@@ -110,6 +121,25 @@ class NodeCache:
             # Unlock, not only close: a forked child may hold the same descriptor open.
             fcntl.flock(held.descriptor, fcntl.LOCK_UN)
             os.close(held.descriptor)
+
+    def drop(self, digest: Digest) -> bool:
+        """Remove the blob now; False when it is not here or some process has it pinned."""
+        path = self._path(digest)
+        with self._ledger() as ledger:
+            try:
+                size_bytes = path.stat().st_size
+            except FileNotFoundError:
+                return False
+            if not _unlink_unlocked(path):
+                return False
+            ledger.total_bytes -= size_bytes
+            return True
+
+    def usage(self) -> NodeUsage:
+        """What the ledger says now, without its lock: a number to show, not to decide by."""
+        text = (self._directory / ".ledger").read_bytes().strip()
+        used_bytes = int(text) if text.isdigit() else 0
+        return NodeUsage(used_bytes, self._max_bytes, self._evictions)
 
     def residents(self) -> list[Resident]:
         """What is on the node, least recently used first. Reads the whole directory."""
@@ -175,14 +205,29 @@ class NodeCache:
         """
         residents = self.residents()
         ledger.total_bytes = sum(resident.size_bytes for resident in residents)
-        if ledger.total_bytes + size_bytes <= self._max_bytes:
-            return
-        target_bytes = self._max_bytes - max(size_bytes, self._max_bytes // 16)
+        if ledger.total_bytes + size_bytes > self._max_bytes:
+            target_bytes = self._max_bytes - max(size_bytes, self._max_bytes // 16)
+            self._evict_to(ledger, residents, target_bytes)
+
+    def _evict_to(
+        self, ledger: "_Ledger", residents: Sequence[Resident], target_bytes: int
+    ) -> None:
         for resident in residents:
             if ledger.total_bytes <= target_bytes:
                 return
             if _unlink_unlocked(self._path(resident.digest)):
                 ledger.total_bytes -= resident.size_bytes
+                self._evictions += 1
+
+    def _write_or_evict(self, ledger: "_Ledger", path: Path, blob: bytes) -> None:
+        """Write; where others have filled the disk, give up as many bytes and try once more."""
+        try:
+            self._write(path, blob)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._evict_to(ledger, self.residents(), ledger.total_bytes - len(blob))
+            self._write(path, blob)
 
     def _write(self, path: Path, blob: bytes) -> None:
         # One name is enough: the ledger's lock admits one writer, who overwrites a crash's rest.

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from adapter_cache.node_cache import NodeCache
+from adapter_cache.node_cache import NodeCache, NodeUsage
 from contracts.adapters import Digest
 from contracts.errors import AdapterCorrupt, Overloaded
 from tests.adapter_cache.adapters import digest_of, make_blob
@@ -136,12 +136,55 @@ def test_a_disk_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ledger"]
 
 
+def test_a_full_disk_is_relieved_by_eviction_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = make_blob(1, 100), make_blob(2, 100)
+    cache, write_bytes = make_cache(tmp_path, 1_000), Path.write_bytes
+    put(cache, old)
+
+    def write_if_room(path: Path, blob: bytes) -> int:
+        if (tmp_path / digest_of(old)).exists():
+            write_bytes(path, blob[:50])
+            raise OSError(28, "No space left on device")
+        return write_bytes(path, blob)
+
+    monkeypatch.setattr(Path, "write_bytes", write_if_room)
+    cache.pin(digest_of(old))
+    with pytest.raises(Overloaded, match="No space"):
+        put(cache, new)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".ledger", digest_of(old)])
+    cache.unpin(digest_of(old))
+    put(cache, new)
+    assert digests(cache) == [digest_of(new)]
+    cache.check_integrity(read_blobs=True)
+
+
+def test_a_dropped_blob_is_gone_unless_pinned(tmp_path: Path) -> None:
+    cache, blob = make_cache(tmp_path, 1_000), make_blob(1, 100)
+    put(cache, blob)
+    cache.pin(digest_of(blob))
+    assert not cache.drop(digest_of(blob))
+    cache.unpin(digest_of(blob))
+    assert cache.drop(digest_of(blob))
+    assert not cache.drop(digest_of(blob))
+    assert cache.get(digest_of(blob)) is None
+    assert cache.usage() == NodeUsage(0, 1_000, 0)
+    cache.check_integrity()
+
+
+def test_usage_tells_bytes_and_evictions(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path, 250)
+    put(cache, *(make_blob(seed, 100) for seed in range(3)))
+    assert cache.usage() == NodeUsage(200, 250, 1)
+
+
 @pytest.mark.parametrize(
     "digest", ["", ".", "..", "../escape", "/etc/passwd", ".ledger", "A" * 64, "a" * 64 + "\n"]
 )
 def test_names_that_are_no_digest_are_refused(tmp_path: Path, digest: str) -> None:
     cache = make_cache(tmp_path / "node", 1_000)
-    for call in (cache.get, cache.pin, lambda name: cache.put(name, b"x")):
+    for call in (cache.get, cache.pin, cache.drop, lambda name: cache.put(name, b"x")):
         with pytest.raises(AdapterCorrupt):
             call(Digest(digest))
     assert [path.name for path in tmp_path.iterdir()] == ["node"]
