@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from ray import serve
 
 from adapter_cache.config import CacheConfig
-from adapter_cache.fetcher import AdapterFetcher
+from adapter_cache.fetcher import AdapterFetcher, FetchLimits
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.redis_store import RedisAdapterStore
-from contracts.adapters import AdapterKey
+from contracts.adapters import AdapterKey, Digest
+from contracts.errors import StoreUnavailable
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo
 from replicas.config import ReplicaConfig
@@ -27,12 +28,8 @@ class ReplicaDeployment:
     ) -> None:
         self._store = RedisAdapterStore(cache.redis_url, cache.key_prefix, cache.redis)
         node_cache = NodeCache(cache.node_cache_dir, cache.node_cache_bytes)
-        fetcher = AdapterFetcher(
-            self._store,
-            node_cache,
-            max_parallel=cache.max_parallel_fetches,
-            deadline_s=cache.fetch_timeout_s,
-        )
+        tiers = [_StoreTier(self._store)]
+        fetcher = AdapterFetcher(node_cache, tiers, limits=FetchLimits.of(cache))
         self._replica = Replica(make_engine(config), fetcher)
         info = await self._replica.start()
         logger.info("replica ready: %s, %d slots", info.model, info.num_slots)
@@ -61,6 +58,21 @@ class ReplicaDeployment:
     async def __del__(self) -> None:
         await self._replica.stop()
         await self._store.close()
+
+
+class _StoreTier:
+    """The store's blobs, which are only read here."""
+
+    name = "redis"
+
+    def __init__(self, store: RedisAdapterStore) -> None:
+        self._store = store
+
+    async def get(self, digest: Digest) -> bytes | None:
+        return await self._store.fetch(digest)
+
+    async def put(self, digest: Digest, blob: bytes) -> None:
+        raise StoreUnavailable("the store takes whole adapters only")
 
 
 def make_engine(config: ReplicaConfig) -> Engine:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adapter_cache.fetcher import AdapterFetcher
+from adapter_cache.fetcher import AdapterFetcher, FetchLimits
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.store import MemoryStore
 from flora.adapter_files import write_adapter
@@ -15,7 +15,7 @@ from tests.flora.adapters import make_adapter
 
 async def test_what_is_published_is_fetched_and_answers(tmp_path: Path) -> None:
     store = MemoryStore()
-    fetcher = AdapterFetcher(store, NodeCache(tmp_path, 10**6), max_parallel=2, deadline_s=5)
+    fetcher = AdapterFetcher(NodeCache(tmp_path, 10**6), [store], limits=FetchLimits())
     replica = Replica(EchoEngine(), fetcher)
     layout = AdapterLayout.from_json((await replica.start()).layout_json)
     async with make_client(make_door(replica, store)) as client:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapter_cache.fetcher import AdapterFetcher
+from adapter_cache.fetcher import AdapterFetcher, FetchLimits
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.store import MemoryStore
 from contracts.adapters import AdapterKey, Digest
@@ -27,10 +27,10 @@ class SlowStore(MemoryStore):
         super().__init__()
         self.held: defaultdict[Digest, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def fetch(self, digest: Digest) -> bytes | None:
+    async def get(self, digest: Digest) -> bytes | None:
         if digest in self.held:
             await self.held[digest].wait()
-        return await super().fetch(digest)
+        return await super().get(digest)
 
 
 class FailingSource(EchoSource):
@@ -95,7 +95,8 @@ class Stack:
 
     def __post_init__(self) -> None:
         self.cache = NodeCache(self.directory, self.max_bytes)
-        fetcher = AdapterFetcher(self.store, self.cache, max_parallel=8, deadline_s=self.deadline_s)
+        limits = FetchLimits(deadline_s=self.deadline_s)
+        fetcher = AdapterFetcher(self.cache, [self.store], limits=limits)
         self.replica = Replica(self.engine, fetcher)
 
     async def publish(self, name: str, blob: bytes | None = None, seed: int = 0) -> AdapterKey:

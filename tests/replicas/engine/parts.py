@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from adapter_cache.fetcher import AdapterFetcher
+from adapter_cache.fetcher import AdapterFetcher, FetchLimits
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.store import MemoryStore
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey
@@ -86,7 +86,7 @@ class Stack:
 @asynccontextmanager
 async def running(config: ReplicaConfig, cache_dir: Path) -> AsyncIterator[Stack]:
     engine, store = VllmEngine(config), MemoryStore()
-    fetcher = AdapterFetcher(store, NodeCache(cache_dir, 1 << 30), max_parallel=8, deadline_s=10)
+    fetcher = AdapterFetcher(NodeCache(cache_dir, 1 << 30), [store], limits=FetchLimits())
     stack = Stack(Replica(engine, fetcher), engine, store)
     try:
         info = await stack.replica.start()

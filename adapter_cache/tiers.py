@@ -1,0 +1,162 @@
+"""The tiers behind the node cache, walked in order until one has the bytes."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+
+from adapter_cache.blobs import BlobTier
+from adapter_cache.cache_metrics import CacheMetrics
+from adapter_cache.node_cache import NodeCache
+from adapter_cache.refills import Refills
+from contracts.adapters import Digest
+from contracts.errors import AdapterCorrupt, DeadlineExceeded, Overloaded, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+_FIRST_DELAY_S = 0.05
+_MAX_DELAY_S = 1.0
+_REST_S = 1.0
+
+
+class Tiers:
+    """Brings bytes from the first tier that has them to the node; the last tier is the truth.
+
+    A tier that misses, fails, dawdles or holds wrong bytes is passed over; one that failed rests
+    for a moment, so that an outage does not cost every fetch its timeout. When the last tier fails,
+    the walk is repeated after a random, growing delay. At most `max_parallel` walks at once.
+    """
+
+    def __init__(
+        self,
+        cache: NodeCache,
+        tiers: Sequence[BlobTier],
+        refills: Refills,
+        metrics: CacheMetrics,
+        *,
+        max_parallel: int,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._cache = cache
+        self._refills = refills
+        self._node = metrics.meter("node")
+        self._places = asyncio.Semaphore(max_parallel)
+        self._clock = clock
+        self._rng = rng
+        *uppers, last = (_Tier(tier, metrics, clock) for tier in tiers)
+        self._uppers, self._last = uppers, last
+
+    async def bring(self, digest: Digest, deadline_s: float) -> Path:
+        """The node's file of `digest`, verified.
+
+        Raises AdapterCorrupt when no tier has the right bytes, Overloaded when the node has no
+        room, and at the end of `deadline_s` StoreUnavailable or DeadlineExceeded.
+        """
+        outage: StoreUnavailable | None = None
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + deadline_s
+        try:
+            async with asyncio.timeout_at(end_s):
+                for attempt in count():
+                    try:
+                        async with self._places:
+                            return await self._walk(digest, end_s)
+                    except StoreUnavailable as error:
+                        outage = error
+                    # The place is free meanwhile. A delay beyond the end would help nobody.
+                    delay_s = self._rng() * min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0**attempt)
+                    if loop.time() + delay_s >= end_s:
+                        break
+                    await asyncio.sleep(delay_s)
+        except TimeoutError:
+            pass
+        late = f"adapter {digest} was not on the node within {deadline_s} s"
+        raise outage or DeadlineExceeded(late)
+
+    async def _walk(self, digest: Digest, end_s: float) -> Path:
+        lacking: list[_Tier] = []
+        for num_after, tier in zip(range(len(self._uppers), 0, -1), self._uppers, strict=True):
+            if tier.rests:
+                continue
+            try:
+                # An equal share of the time that is left: the tiers after it need theirs.
+                now_s = asyncio.get_running_loop().time()
+                async with asyncio.timeout_at(now_s + (end_s - now_s) / (num_after + 1)):
+                    blob = await tier.read(digest)
+            except (StoreUnavailable, TimeoutError) as error:
+                tier.rest(error)
+                continue
+            path = await self._land(tier, digest, blob, lacking)
+            if path is not None:
+                return path
+        path = await self._land(self._last, digest, await self._last.read(digest), lacking)
+        if path is None:
+            raise AdapterCorrupt(f"no tier has the bytes of adapter {digest}")
+        return path
+
+    async def _land(
+        self, tier: "_Tier", digest: Digest, blob: bytes | None, lacking: "list[_Tier]"
+    ) -> Path | None:
+        """The node's file; None, and one more tier in `lacking`, without the right bytes."""
+        if blob is None:
+            tier.meter.misses.inc()
+            lacking.append(tier)
+            return None
+        started_s = self._clock()
+        try:
+            # Hashing and writing take a thread: half a megabyte would hold the loop.
+            path = await asyncio.to_thread(self._cache.put, digest, blob)
+        except AdapterCorrupt as error:
+            tier.meter.corrupt.inc()
+            _log.warning("wrong bytes in %s: %s", tier.blobs.name, error)
+            lacking.append(tier)
+            return None
+        except Overloaded:
+            tier.count_hit(blob)
+            raise
+        self._node.seconds.observe(self._clock() - started_s)
+        tier.count_hit(blob)
+        for other in lacking:
+            self._refills.start(other.blobs, other.meter, digest, blob)
+        return path
+
+
+class _Tier:
+    """One tier with its counts, and whether it is left alone."""
+
+    def __init__(self, blobs: BlobTier, metrics: CacheMetrics, clock: Callable[[], float]) -> None:
+        self.blobs = blobs
+        self.meter = metrics.meter(blobs.name)
+        self._clock = clock
+        self._rested_s = -float("inf")
+        self._is_failing = False
+
+    async def read(self, digest: Digest) -> bytes | None:
+        started_s = self._clock()
+        try:
+            blob = await self.blobs.get(digest)
+        except (StoreUnavailable, asyncio.CancelledError):
+            # Cancelled: its time was over.
+            self.meter.errors.inc()
+            raise
+        self._is_failing = False
+        self.meter.seconds.observe(self._clock() - started_s)
+        return blob
+
+    def count_hit(self, blob: bytes) -> None:
+        self.meter.hits.inc()
+        self.meter.read_bytes.inc(len(blob))
+
+    @property
+    def rests(self) -> bool:
+        return self._clock() < self._rested_s
+
+    def rest(self, error: Exception) -> None:
+        self._rested_s = self._clock() + _REST_S
+        if not self._is_failing:
+            self._is_failing = True
+            _log.warning("passing over %s: %s", self.blobs.name, str(error) or "no answer in time")
