@@ -42,6 +42,9 @@ class CacheConfig:
 
     A new replica warms the `warm_adapters` most used adapters, which replicas report every
     `usage_report_s`. `follow_changes` lets replicas act on news of moved versions.
+
+    While the registry does not answer, a name that it resolved at most `stale_max_s` ago keeps its
+    version; 0 turns that off.
     """
 
     redis_url: str = field(default="", repr=False)
@@ -64,13 +67,14 @@ class CacheConfig:
     warm_adapters: int = 64
     usage_report_s: float = 10.0
     follow_changes: bool = True
+    stale_max_s: float = 300.0
 
     def __post_init__(self) -> None:
         _require_positive(self, "node_cache_bytes", "fetch_timeout_s", "max_parallel_fetches")
         _require_positive(self, "max_pending_fetches", "max_pending_bytes", "valkey_max_bytes")
         _require_positive(self, "blob_ttl_s", "keep_versions", "orphan_grace_s", "usage_report_s")
-        if self.negative_ttl_s < 0 or self.warm_adapters < 0:
-            raise ValueError("negative_ttl_s and warm_adapters must not be negative")
+        if min(self.negative_ttl_s, self.warm_adapters, self.stale_max_s) < 0:
+            raise ValueError("negative_ttl_s, warm_adapters, stale_max_s must not be negative")
         if not 0 <= self.valkey_port < 65536:
             raise ValueError(f"valkey_port must be a TCP port, not {self.valkey_port}")
         # Braces in the prefix would move the hash tag of every key.
