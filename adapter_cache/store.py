@@ -1,9 +1,11 @@
 """Where adapters are published and looked up, and the fake of it. Never opens a payload."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
 from adapter_cache.digest import verify_blob
+from adapter_cache.history import as_version, outdated, rollback_target
 from contracts.adapters import (
     ADAPTER_NAME,
     AdapterKey,
@@ -33,8 +35,9 @@ class AdapterStore(Protocol):
         """Make `blob` the current version of `name`; the bytes first, then the pointer at once.
 
         Publishing the digest that is already current changes nothing and returns its manifest.
-        Older versions stay. Raises InvalidAdapter for a bad name, AdapterCorrupt when `digest` is
-        not the blob's.
+        The newest versions and the pinned ones stay, others are pruned. Raises InvalidAdapter for
+        a bad name, AdapterCorrupt when `digest` is not the blob's. After StoreUnavailable the
+        version may or may not exist: publishing the same bytes again settles it.
         """
         ...
 
@@ -124,11 +127,18 @@ def require_limit(limit: int) -> None:
 
 
 class MemoryStore:
-    """AdapterStore in one process, for tests and for running without Redis; obeys its contract."""
+    """AdapterStore in one process, for tests; obeys its contract. Also the BlobTier of its blobs,
+    of which it forgets none.
+    """
 
-    def __init__(self) -> None:
-        self._blobs: dict[Digest, bytes] = {}
+    name = "memory"
+
+    def __init__(self, keep_versions: int = 10) -> None:
+        self.blobs: dict[Digest, bytes] = {}
+        self._keep_versions = keep_versions
         self._versions: dict[TenantId, dict[str, list[AdapterManifest]]] = {}
+        self._pins: defaultdict[tuple[TenantId, str], set[int]] = defaultdict(set)
+        self._last: Counter[tuple[TenantId, str]] = Counter()
 
     async def publish(
         self,
@@ -144,26 +154,29 @@ class MemoryStore:
     ) -> AdapterManifest:
         require_name(name)
         verify_blob(digest, blob)
-        self._blobs.setdefault(digest, blob)
-        kept = self._versions.setdefault(tenant, {}).setdefault(name, [])
-        if kept and kept[-1].key.digest == digest:
-            return kept[-1]
-        key = AdapterKey(tenant, name, len(kept) + 1, digest, len(blob))
-        kept.append(AdapterManifest(key, base_fingerprint, rank, num_modules, created_at_s))
-        return kept[-1]
+        self.blobs[digest] = blob
+        key = AdapterKey(tenant, name, 0, digest, len(blob))
+        draft = AdapterManifest(key, base_fingerprint, rank, num_modules, created_at_s)
+        return self._append(draft, created_at_s)
 
     async def resolve(self, refs: Sequence[AdapterRef]) -> list[AdapterKey | None]:
         found = [self._find(ref) for ref in refs]
         return [manifest.key if manifest else None for manifest in found]
 
+    async def get(self, digest: Digest) -> bytes | None:
+        return self.blobs.get(digest)
+
+    async def put(self, digest: Digest, blob: bytes) -> None:
+        self.blobs[digest] = blob
+
     async def fetch(self, digest: Digest) -> bytes | None:
-        return self._blobs.get(digest)
+        return await self.get(digest)
 
     async def describe(self, ref: AdapterRef) -> AdapterManifest | None:
         return self._find(ref)
 
     async def versions(self, tenant: TenantId, name: str) -> list[AdapterManifest]:
-        return list(self._versions.get(tenant, {}).get(name, ()))
+        return list(self._kept(tenant, name))
 
     async def page(
         self, tenant: TenantId, cursor: str, limit: int
@@ -175,16 +188,33 @@ class MemoryStore:
         return page, names[limit - 1] if len(names) > limit else ""
 
     async def delete(self, tenant: TenantId, name: str) -> bool:
-        gone = self._versions.get(tenant, {}).pop(name, [])
-        used = {
-            manifest.key.digest
-            for names in self._versions.values()
-            for kept in names.values()
-            for manifest in kept
-        }
-        for digest in {manifest.key.digest for manifest in gone} - used:
-            self._blobs.pop(digest, None)
-        return bool(gone)
+        if not self._versions.get(tenant, {}).pop(name, []):
+            return False
+        self._pins.pop((tenant, name), None)
+        self._last[tenant, name] += 1
+        return True
+
+    async def rollback(
+        self, tenant: TenantId, name: str, version: int | None, created_at_s: float
+    ) -> AdapterManifest | None:
+        target = rollback_target(self._kept(tenant, name), version)
+        return None if target is None else self._append(target, created_at_s)
+
+    async def pin(self, ref: AdapterRef) -> AdapterManifest | None:
+        if found := self._find(ref):
+            self._pins[ref.tenant, ref.name].add(found.key.version)
+        return found
+
+    async def unpin(self, ref: AdapterRef) -> AdapterManifest | None:
+        if found := self._find(ref):
+            self._pins[ref.tenant, ref.name].discard(found.key.version)
+        return found
+
+    async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
+        return frozenset(self._pins.get((tenant, name), ()))
+
+    async def prefetch(self, ref: AdapterRef) -> AdapterManifest | None:
+        return self._find(ref)
 
     async def ping(self) -> None:
         return None
@@ -194,9 +224,25 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         num_names = sum(map(len, self._versions.values()))
-        return f"<MemoryStore {num_names} adapters, {len(self._blobs)} blobs>"
+        return f"<MemoryStore {num_names} adapters, {len(self.blobs)} blobs>"
+
+    def _kept(self, tenant: TenantId, name: str) -> list[AdapterManifest]:
+        return self._versions.get(tenant, {}).get(name, [])
 
     def _find(self, ref: AdapterRef) -> AdapterManifest | None:
-        kept = self._versions.get(ref.tenant, {}).get(ref.name, [])
-        version = len(kept) if ref.version is None else ref.version
-        return kept[version - 1] if 1 <= version <= len(kept) else None
+        kept = self._kept(ref.tenant, ref.name)
+        if ref.version is None:
+            return kept[-1] if kept else None
+        return next((each for each in kept if each.key.version == ref.version), None)
+
+    def _append(self, draft: AdapterManifest, created_at_s: float) -> AdapterManifest:
+        tenant, name = draft.key.tenant, draft.key.name
+        kept = self._versions.setdefault(tenant, {}).setdefault(name, [])
+        if kept and kept[-1].key.digest == draft.key.digest:
+            return kept[-1]
+        self._last[tenant, name] += 1
+        kept.append(as_version(draft, self._last[tenant, name], created_at_s))
+        numbers = [each.key.version for each in kept]
+        pruned = outdated(numbers, self._pins[tenant, name], self._keep_versions)
+        kept[:] = [each for each in kept if each.key.version not in pruned]
+        return kept[-1]

@@ -51,7 +51,7 @@ class CountingStore(MemoryStore):
         self.num_now = 0
         self.max_now = 0
 
-    async def fetch(self, digest: Digest) -> bytes | None:
+    async def get(self, digest: Digest) -> bytes | None:
         self.num_fetches += 1
         self.started.release()
         self.num_now += 1

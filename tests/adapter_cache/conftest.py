@@ -4,9 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from adapter_cache.blobs import BlobTier
 from adapter_cache.redis_store import RedisAdapterStore
 from adapter_cache.store import AdapterStore, MemoryStore
 from adapter_cache.valkey_server import ValkeyServer
+
+Stored = tuple[AdapterStore, BlobTier]
+"""A store, and where the bytes of what it publishes lie."""
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +28,24 @@ async def redis_store(
     await store.close()
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-def store(request: pytest.FixtureRequest) -> AdapterStore:
-    """Each implementation in turn: both keep one contract."""
-    if request.param == "memory":
-        return MemoryStore()
-    found: AdapterStore = request.getfixturevalue("redis_store")
+@pytest.fixture
+def memory_stored() -> Stored:
+    store = MemoryStore(keep_versions=100)
+    return store, store
+
+
+@pytest.fixture(params=["memory"])
+def stored(request: pytest.FixtureRequest) -> Stored:
+    """Each implementation in turn: all keep one contract."""
+    found: Stored = request.getfixturevalue(f"{request.param}_stored")
     return found
+
+
+@pytest.fixture
+def store(stored: Stored) -> AdapterStore:
+    return stored[0]
+
+
+@pytest.fixture
+def blobs(stored: Stored) -> BlobTier:
+    return stored[1]

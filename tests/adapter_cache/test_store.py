@@ -1,18 +1,24 @@
-"""The contract of AdapterStore, kept by the fake and by the real store alike."""
+"""The contract of AdapterStore, kept by the fake and by the real store alike.
+
+The fixtures keep a hundred versions, so that only what tests pruning is pruned.
+"""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from adapter_cache.blobs import BlobTier
 from adapter_cache.store import AdapterStore
 from contracts.adapters import DEFAULT_TENANT, AdapterRef, Digest, TenantId
 from contracts.errors import AdapterCorrupt, InvalidAdapter, InvalidRequest
 from tests.adapter_cache.adapters import digest_of, make_blob, publish
 
 OTHER = TenantId("other")
+ADA = AdapterRef(DEFAULT_TENANT, "ada")
 
 
-async def test_a_published_adapter_is_found_in_full(store: AdapterStore) -> None:
+async def test_a_published_adapter_is_found_in_full(store: AdapterStore, blobs: BlobTier) -> None:
     blob = make_blob(1)
     manifest = await publish(store, "ada", blob)
     key = manifest.key
@@ -23,7 +29,7 @@ async def test_a_published_adapter_is_found_in_full(store: AdapterStore) -> None
     ref = AdapterRef(DEFAULT_TENANT, "ada")
     assert await store.describe(ref) == manifest
     assert await store.resolve([ref]) == [key]
-    assert await store.fetch(key.digest) == blob
+    assert await blobs.get(key.digest) == blob
 
 
 async def test_publishing_the_current_digest_again_changes_nothing(store: AdapterStore) -> None:
@@ -76,7 +82,9 @@ async def test_a_name_out_of_form_is_neither_taken_nor_found(
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, "../../etc/passwd", ""])
-async def test_a_wrong_digest_publishes_nothing(store: AdapterStore, digest: str) -> None:
+async def test_a_wrong_digest_publishes_nothing(
+    store: AdapterStore, blobs: BlobTier, digest: str
+) -> None:
     with pytest.raises(AdapterCorrupt):
         await store.publish(
             DEFAULT_TENANT,
@@ -89,7 +97,7 @@ async def test_a_wrong_digest_publishes_nothing(store: AdapterStore, digest: str
             created_at_s=0.0,
         )
     assert await store.resolve([AdapterRef(DEFAULT_TENANT, "ada")]) == [None]
-    assert await store.fetch(Digest(digest)) is None
+    assert await blobs.get(Digest(digest)) is None
 
 
 async def test_racing_publishes_get_versions_of_their_own(store: AdapterStore) -> None:
@@ -102,12 +110,13 @@ async def test_racing_publishes_get_versions_of_their_own(store: AdapterStore) -
     assert await store.versions(DEFAULT_TENANT, "ada") == by_version
 
 
-async def test_racing_publishes_of_one_digest_make_one_version(store: AdapterStore) -> None:
+async def test_racing_publishes_of_one_digest_make_one_version(
+    store: AdapterStore, blobs: BlobTier
+) -> None:
     raced = await asyncio.gather(*(publish(store, "ada", make_blob(1)) for _ in range(20)))
     assert set(raced) == {raced[0]}
-    assert await store.fetch(raced[0].key.digest) == make_blob(1)
-    assert await store.delete(DEFAULT_TENANT, "ada") is True
-    assert await store.fetch(raced[0].key.digest) is None
+    assert await blobs.get(raced[0].key.digest) == make_blob(1)
+    assert await store.versions(DEFAULT_TENANT, "ada") == [raced[0]]
 
 
 async def test_pages_walk_all_names_in_order(store: AdapterStore) -> None:
@@ -145,32 +154,32 @@ async def test_a_page_survives_the_deletion_of_its_cursor(store: AdapterStore) -
     assert [manifest.key.name for manifest in page] == ["c"]
 
 
-async def test_delete_forgets_every_version_and_starts_again(store: AdapterStore) -> None:
+async def test_delete_forgets_every_version_and_numbers_go_on(store: AdapterStore) -> None:
     for seed in (1, 2):
         await publish(store, "ada", make_blob(seed))
+    await store.pin(ADA)
     assert await store.delete(DEFAULT_TENANT, "ada") is True
     assert await store.delete(DEFAULT_TENANT, "ada") is False
-    refs = [AdapterRef(DEFAULT_TENANT, "ada", version) for version in (None, 1, 2)]
-    assert await store.resolve(refs) == [None, None, None]
+    refs = [AdapterRef(DEFAULT_TENANT, "ada", version) for version in (None, 1, 2, 3)]
+    assert await store.resolve(refs) == [None] * 4
     assert await store.page(DEFAULT_TENANT, "", 10) == ([], "")
-    assert [await store.fetch(digest_of(make_blob(seed))) for seed in (1, 2)] == [None, None]
-    assert (await publish(store, "ada", make_blob(1))).key.version == 1
+    assert await store.pins(DEFAULT_TENANT, "ada") == frozenset()
+    assert await store.rollback(DEFAULT_TENANT, "ada", None, 3.0) is None
+    again = await publish(store, "ada", make_blob(2))
+    assert again.key.version > 2
+    assert await store.versions(DEFAULT_TENANT, "ada") == [again]
 
 
-async def test_a_shared_blob_goes_with_its_last_name(store: AdapterStore) -> None:
+async def test_bytes_outlive_their_names(store: AdapterStore, blobs: BlobTier) -> None:
     blob = make_blob(1)
-    for name in ("ada", "ada", "bob"):
+    for name in ("ada", "bob"):
         await publish(store, name, blob)
-    await publish(store, "eve", blob, tenant=OTHER)
-    for tenant, name in ((DEFAULT_TENANT, "ada"), (OTHER, "eve")):
-        await store.delete(tenant, name)
-        assert await store.fetch(digest_of(blob)) == blob
-    await store.delete(DEFAULT_TENANT, "bob")
-    assert await store.fetch(digest_of(blob)) is None
+        await store.delete(DEFAULT_TENANT, name)
+    assert await blobs.get(digest_of(blob)) == blob
 
 
 async def test_publish_racing_delete_never_leaves_a_name_without_bytes(
-    store: AdapterStore,
+    store: AdapterStore, blobs: BlobTier
 ) -> None:
     blob = make_blob(1)
     for _ in range(30):
@@ -180,8 +189,74 @@ async def test_publish_racing_delete_never_leaves_a_name_without_bytes(
             publish(store, "ada", blob),
             store.delete(DEFAULT_TENANT, "ada"),
         )
-        [key] = await store.resolve([AdapterRef(DEFAULT_TENANT, "ada")])
-        assert (await store.fetch(digest_of(blob)) is None) is (key is None)
+        [key] = await store.resolve([ADA])
+        assert key is None or await blobs.get(key.digest) == blob
+        assert (await store.describe(ADA) is None) is (key is None)
+
+
+async def test_rollback_is_a_new_version_of_older_bytes(store: AdapterStore) -> None:
+    first, second, third = [await publish(store, "ada", make_blob(seed)) for seed in (1, 2, 3)]
+    back = await store.rollback(DEFAULT_TENANT, "ada", 1, 9.0)
+    assert back is not None
+    assert back == replace(first, key=replace(first.key, version=4), created_at_s=9.0)
+    assert await store.resolve([ADA]) == [back.key]
+    assert await store.versions(DEFAULT_TENANT, "ada") == [first, second, third, back]
+    before = await store.rollback(DEFAULT_TENANT, "ada", None, 10.0)
+    assert before is not None
+    assert (before.key.version, before.key.digest) == (5, third.key.digest)
+
+
+async def test_rollback_to_what_is_current_changes_nothing(store: AdapterStore) -> None:
+    only = await publish(store, "ada", make_blob(1))
+    assert await store.rollback(DEFAULT_TENANT, "ada", 1, 9.0) == only
+    assert await store.rollback(DEFAULT_TENANT, "ada", None, 9.0) is None
+    assert await store.rollback(DEFAULT_TENANT, "ada", 2, 9.0) is None
+    assert await store.rollback(DEFAULT_TENANT, "no", None, 9.0) is None
+    assert await store.rollback(DEFAULT_TENANT, "a@1", None, 9.0) is None
+    assert await store.versions(DEFAULT_TENANT, "ada") == [only]
+
+
+async def test_a_pin_is_kept_with_its_version(store: AdapterStore) -> None:
+    first, second = [await publish(store, "ada", make_blob(seed)) for seed in (1, 2)]
+    assert await store.pin(AdapterRef(DEFAULT_TENANT, "ada", 1)) == first
+    assert await store.pin(ADA) == await store.pin(ADA) == second
+    assert await store.pins(DEFAULT_TENANT, "ada") == {1, 2}
+    assert await store.unpin(AdapterRef(DEFAULT_TENANT, "ada", 1)) == first
+    assert await store.unpin(AdapterRef(DEFAULT_TENANT, "ada", 1)) == first
+    assert await store.pins(DEFAULT_TENANT, "ada") == {2}
+
+
+@pytest.mark.parametrize("ref", [(DEFAULT_TENANT, "ada", 7), (OTHER, "ada", None)])
+async def test_what_is_not_there_is_neither_pinned_nor_fetched_ahead(
+    store: AdapterStore, ref: tuple[TenantId, str, int | None]
+) -> None:
+    await publish(store, "ada", make_blob(1))
+    for call in (store.pin, store.unpin, store.prefetch):
+        assert await call(AdapterRef(*ref)) is None
+    assert await store.pins(ref[0], ref[1]) == frozenset()
+
+
+async def test_old_versions_are_pruned_but_not_pinned_ones(store: AdapterStore) -> None:
+    for seed in range(101):
+        await publish(store, "ada", make_blob(seed))
+        if seed == 1:
+            await store.pin(ADA)
+    assert [each.key.version for each in await store.versions(DEFAULT_TENANT, "ada")] == [
+        *range(2, 102)
+    ]
+    await publish(store, "ada", make_blob(101))
+    await publish(store, "ada", make_blob(102))
+    assert [each.key.version for each in await store.versions(DEFAULT_TENANT, "ada")] == [
+        2,
+        *range(4, 104),
+    ]
+    assert await store.resolve([AdapterRef(DEFAULT_TENANT, "ada", 3)]) == [None]
+    assert await store.rollback(DEFAULT_TENANT, "ada", 3, 9.0) is None
+
+
+async def test_prefetch_tells_what_it_brought(store: AdapterStore) -> None:
+    manifest = await publish(store, "ada", make_blob(1))
+    assert await store.prefetch(ADA) == manifest
 
 
 async def test_ping_and_repr(store: AdapterStore) -> None:
