@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from adapter_cache.registry_guard import AlwaysWhole, Guard
 from contracts.adapters import AdapterKey, AdapterRef
-from contracts.errors import StoreUnavailable
+from contracts.errors import NotReady, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,15 +35,17 @@ class _Memory:
 class RememberingRegistry:
     """Answers from `registry`, and while that fails from memory, for `max_age_s` a name.
 
-    A fresh answer always wins. During an outage nobody waits for the registry but the one caller
-    in `pause_s` who finds out whether it is back, and that one only if memory can't answer it.
-    At most `max_names` names are remembered. `timeout_s` bounds each look-up.
+    A fresh answer always wins, unless a version went backwards and `guard` says that the registry
+    is being rebuilt: that counts as a failure. During an outage nobody waits for the registry but
+    the one caller in `pause_s` who finds out whether it is back, and that one only if memory can't
+    answer it. At most `max_names` names are remembered. `timeout_s` bounds each look-up.
     """
 
     def __init__(
         self,
         registry: Resolver,
         *,
+        guard: Guard | None = None,
         max_age_s: float,
         timeout_s: float,
         max_names: int = 1 << 16,
@@ -50,6 +53,7 @@ class RememberingRegistry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._guard = guard or AlwaysWhole()
         self._max_age_s = max_age_s
         self._timeout_s = timeout_s
         self._max_names = max_names
@@ -90,7 +94,9 @@ class RememberingRegistry:
         try:
             async with asyncio.timeout(self._timeout_s):
                 keys = await self._registry.resolve(refs)
-        except StoreUnavailable as error:
+                if any(map(self._went_back, refs, keys)):
+                    await self._guard.require_whole()
+        except (StoreUnavailable, NotReady) as error:
             self._fail(error.message)
         except TimeoutError:
             self._fail("The adapter registry did not answer in time.")
@@ -98,6 +104,10 @@ class RememberingRegistry:
             self._remember(refs, keys, asked_at_s)
             return keys
         return self._answer(refs)
+
+    def _went_back(self, ref: AdapterRef, key: AdapterKey | None) -> bool:
+        known = self._recall(ref)
+        return known is not None and (key is None or key.version < known.version)
 
     def _fail(self, message: str) -> None:
         if not self._outage:

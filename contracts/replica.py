@@ -1,4 +1,4 @@
-"""What a replica says of itself when it is ready."""
+"""What a replica says of itself."""
 
 from dataclasses import dataclass
 
@@ -16,3 +16,18 @@ class ReplicaInfo:
     vocab_size: int
     num_slots: int
     layout_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReport:
+    """How an engine's device slots are used; counts are since its start.
+
+    A hit is a request whose adapter was known to be in its slot, a miss one whose row was loaded
+    first. An eviction is an adapter that lost its slot to another.
+    """
+
+    num_slots: int
+    used: int
+    hits: int
+    misses: int
+    evictions: int

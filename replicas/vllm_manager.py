@@ -5,7 +5,7 @@ import logging
 import multiprocessing
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from flora.layout import AdapterLayout
 from replicas.kernels.native import load_native
 from replicas.kernels.plain import register_add_pairs
 from replicas.slab import Slab
-from replicas.slots import SlotTable
+from replicas.slots import SlotTable, SlotWrite
 from replicas.step_state import StepState
 from replicas.vllm_layout import read_layout, target_layers
 from replicas.vllm_linear import PlainLinearMethod, pick_method
@@ -77,6 +77,11 @@ class FloraWorkerExtension:
         manager.activation_hold_s.clear()
         return held
 
+    def flora_slot_counts(self) -> tuple[int, int]:
+        """Slots in use now, and adapters that lost theirs to another since the start."""
+        manager: FloraAdapterManager = self.model_runner.lora_manager
+        return len(manager.list_adapters()), manager.num_evictions
+
 
 class FloraAdapterManager:
     """Fills slots when vLLM activates adapters, and tells linear layers which slot a token uses.
@@ -102,6 +107,7 @@ class FloraAdapterManager:
         self._slab: Slab
         self._state: StepState
         self.activation_hold_s: deque[float] = deque(maxlen=4096)
+        self.num_evictions = 0
 
     def create_lora_manager(self, model: torch.nn.Module, config: VllmConfig) -> torch.nn.Module:
         """Lay out the slab for a loaded model and put the scaling around its linear layers."""
@@ -123,7 +129,7 @@ class FloraAdapterManager:
     def set_active_adapters(self, requests: set[LoRARequest], mapping: Any | None) -> None:
         """Before each step: an adapter of the batch gets a slot, a token its slot's number."""
         wanted = {request.lora_int_id: request for request in requests}
-        for write in self._table.activate(wanted):
+        for write in self._activate(wanted):
             try:
                 self._fill(write.slot, wanted[write.adapter_id])
             except (OSError, AdapterCorrupt):
@@ -140,7 +146,7 @@ class FloraAdapterManager:
         adapter_id = request.lora_int_id
         if adapter_id in self._broken:
             self.remove_adapter(adapter_id)
-        for write in (writes := self._table.activate([adapter_id])):
+        for write in (writes := self._activate([adapter_id])):
             try:
                 self._fill(write.slot, request)
             except BaseException:
@@ -176,6 +182,11 @@ class FloraAdapterManager:
 
     def supports_tower_connector_lora(self) -> bool:
         return False
+
+    def _activate(self, adapter_ids: Collection[int]) -> tuple[SlotWrite, ...]:
+        writes = self._table.activate(adapter_ids)
+        self.num_evictions += sum(write.evicted_id != 0 for write in writes)
+        return writes
 
     def _fill(self, slot: int, request: LoRARequest) -> None:
         started_s = perf_counter()

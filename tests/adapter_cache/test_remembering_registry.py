@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter_cache.registry_guard import MemoryMarker, RegistryGuard
 from adapter_cache.remembering_registry import RememberingRegistry
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterRef, Digest
 from contracts.errors import StoreUnavailable
@@ -195,6 +196,30 @@ async def test_close_ends_the_probe() -> None:
     await names.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert "outage" in repr(names)
+
+
+async def test_a_registry_that_is_being_rebuilt_is_not_believed() -> None:
+    registry, marker = FakeRegistry("a", "b"), MemoryMarker()
+    guard = RegistryGuard(marker, asyncio.Event().wait, new_token=lambda: "t")
+    names = RememberingRegistry(registry, guard=guard, max_age_s=60, timeout_s=5, pause_s=0)
+    await marker.finish(await marker.begin("t"))
+    registry.keys["b"] = key_of("b", 3)
+    assert await ask(names, "a", "b") == [key_of("a"), key_of("b", 3)]
+
+    # Emptied, and of b's versions only the first is back.
+    marker.wipe()
+    registry.keys = {"b": key_of("b", 1)}
+    for _ in range(3):
+        assert await ask(names, "a", "b") == [key_of("a"), key_of("b", 3)]
+        await asyncio.sleep(0)
+
+    # Rebuilt, and a has been deleted meanwhile: the registry is right again.
+    registry.keys = {"b": key_of("b", 3)}
+    await marker.finish(await marker.begin("t"))
+    await ask(names, "a", "b")
+    await asyncio.sleep(0)
+    assert await ask(names, "a", "b") == [None, key_of("b", 3)]
+    await names.close()
 
 
 Step = tuple[str, str, float]
