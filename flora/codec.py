@@ -19,7 +19,12 @@ Doubles = NDArray[np.float64]
 Scales = tuple[Floats, Floats]
 """B [pairs, in] and A [pairs, out] of one module, as full values."""
 
-_MAX_NUMBER = {"float16": 65504.0, "bfloat16": float.fromhex("0x1.fep127"), "float32": 3.4028234e38}
+_MAX_NUMBER = {
+    "float16": 65504.0,
+    "bfloat16": float.fromhex("0x1.fep127"),
+    "float32": 3.4028234e38,
+    "int8": float.fromhex("0x1.fep127"),  # by its scale
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,12 @@ def decompile(layout: AdapterLayout, blob: Buffer) -> dict[str, Scales]:
     modules = {}
     for g, group in enumerate(layout.groups):
         begin = layout.beta_offset(g)
-        first = row.numbers[begin : begin + group.pair_width].reshape(1, -1) + np.float32(1)
-        more = row.numbers[ends[g] : ends[g + 1]].reshape(-1, group.pair_width)
+        width = layout.pair_width(g)
+        first = row.numbers[begin : begin + width].reshape(1, -1) + np.float32(1)
+        more = row.numbers[ends[g] : ends[g + 1]].reshape(-1, width)
         pairs = np.concatenate([first, more])
         for m, member in enumerate(group.members):
-            alpha = group.beta_width + group.out_offset(m)
+            alpha = layout.beta_width(g) + group.out_offset(m)
             b, a = pairs[:, : group.in_features], pairs[:, alpha : alpha + member.out_features]
             modules[member.name] = (b.copy(), a.copy())
     return modules
@@ -220,18 +226,18 @@ def _numbers(
     ends = layout.extra_offsets(extra)
     numbers: NDArray[Any] = np.zeros(ends[-1], np.float64)
     for g, (first, *rest) in pairs.items():
-        group = layout.groups[g]
-        _put(numbers, layout.beta_offset(g), group, first, 1.0)
+        beta = layout.beta_width(g)
+        _put(numbers, layout.beta_offset(g), beta, first, 1.0)
         for j, pair in enumerate(rest):
-            _put(numbers, ends[g] + j * group.pair_width, group, pair, 0.0)
+            _put(numbers, ends[g] + j * layout.pair_width(g), beta, pair, 0.0)
     with np.errstate(over="ignore"):  # encode_row refuses what became infinite
         return numbers.astype(np.float32)
 
 
 def _put(
-    numbers: Doubles, begin: int, group: Group, pair: tuple[Doubles, Doubles], origin: float
+    numbers: Doubles, begin: int, beta_width: int, pair: tuple[Doubles, Doubles], origin: float
 ) -> None:
     b, a = pair
-    alpha = begin + group.beta_width
+    alpha = begin + beta_width
     numbers[begin : begin + len(b)] = b - origin
     numbers[alpha : alpha + len(a)] = a - origin

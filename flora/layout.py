@@ -9,16 +9,24 @@ from itertools import accumulate
 
 from contracts.errors import ServiceError
 
-ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float16": 2}
+ITEM_BYTES = {"bfloat16": 2, "float32": 4, "float16": 2, "int8": 1}
 """Bytes of one number, for each dtype that a row may have."""
+
+SCALE_BYTES = 4
+"""An int8 vector's float32 scale, in the last bytes of the vector's width."""
 
 _ALIGNMENT = 32
 _MAX_PAIRS = 0xFFFF
 
 
 def pad32(count: int) -> int:
-    """`count` rounded up to a multiple of 32, so that every vector starts on a 64-byte boundary."""
+    """`count` rounded up to a multiple of 32, so that no vector register's load is split."""
     return -(-count // _ALIGNMENT) * _ALIGNMENT
+
+
+def vector_width(count: int, dtype: str) -> int:
+    """Numbers that a vector of `count` takes in a row, with any scale and padding."""
+    return pad32(count + SCALE_BYTES if dtype == "int8" else count)
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,7 @@ class Member:
 class Group:
     """One matrix product of the engine: the members read the same input, their outputs are stacked.
 
-    A pair of a group is B (beta, `in_features` numbers) and A (alpha, `out_features` numbers), each
-    padded to a multiple of 32 numbers.
+    A pair of a group is B (beta, `in_features` numbers) and A (alpha, `out_features` numbers).
     """
 
     name: str
@@ -53,18 +60,6 @@ class Group:
         """First output of the member within the group's stacked outputs."""
         return self._out_offsets[member_index]
 
-    @cached_property
-    def beta_width(self) -> int:
-        return pad32(self.in_features)
-
-    @cached_property
-    def alpha_width(self) -> int:
-        return pad32(self.out_features)
-
-    @cached_property
-    def pair_width(self) -> int:
-        return self.beta_width + self.alpha_width
-
 
 @dataclass(frozen=True)
 class AdapterLayout:
@@ -73,6 +68,7 @@ class AdapterLayout:
         row | g0 beta | g0 alpha | g1 beta | g1 alpha | ... | extra pairs of g0 | of g1 | ...
             '------------ pair 0, base_width numbers -------'
 
+    Offsets and widths count numbers of `dtype`; vectors are padded to multiples of 32 of them.
     `max_rank` bounds the rank of one module. Members of a group that have a B of their own add
     their ranks up, hence `max_extra_pairs`. Raises ServiceError when the parts make no layout.
     """
@@ -102,8 +98,25 @@ class AdapterLayout:
             )
 
     @cached_property
+    def _widths(self) -> tuple[tuple[int, int], ...]:
+        return tuple(
+            (vector_width(g.in_features, self.dtype), vector_width(g.out_features, self.dtype))
+            for g in self.groups
+        )
+
+    def beta_width(self, group_index: int) -> int:
+        """Numbers from a beta's beginning to its alpha's."""
+        return self._widths[group_index][0]
+
+    def alpha_width(self, group_index: int) -> int:
+        return self._widths[group_index][1]
+
+    def pair_width(self, group_index: int) -> int:
+        return sum(self._widths[group_index])
+
+    @cached_property
     def _base_offsets(self) -> tuple[int, ...]:
-        return tuple(accumulate((group.pair_width for group in self.groups), initial=0))
+        return tuple(accumulate(map(sum, self._widths), initial=0))
 
     def beta_offset(self, group_index: int) -> int:
         """Offset in numbers of beta of pair 0."""
@@ -111,7 +124,7 @@ class AdapterLayout:
 
     def alpha_offset(self, group_index: int) -> int:
         """Offset in numbers of alpha of pair 0."""
-        return self._base_offsets[group_index] + self.groups[group_index].beta_width
+        return self._base_offsets[group_index] + self.beta_width(group_index)
 
     @property
     def base_width(self) -> int:
@@ -126,7 +139,7 @@ class AdapterLayout:
 
         `extra_pairs` is the number of pairs beyond pair 0 of each group, one item a group.
         """
-        widths = (n * g.pair_width for n, g in zip(extra_pairs, self.groups, strict=True))
+        widths = (n * sum(pair) for n, pair in zip(extra_pairs, self._widths, strict=True))
         return tuple(accumulate(widths, initial=self.base_width))
 
     @cached_property

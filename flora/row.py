@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import AdapterCorrupt, InvalidAdapter
+from flora.int8 import Floats, dequantise, quantise
 from flora.layout import ITEM_BYTES, AdapterLayout
 
 Buffer = bytes | bytearray | memoryview
-Floats = NDArray[np.float32]
 
 MAGIC = b"FLR1"
 VERSION = 1
-DTYPE_NAMES = ("bfloat16", "float32", "float16")
+DTYPE_NAMES = ("bfloat16", "float32", "float16", "int8")
 """Names by dtype code."""
 
 _FIXED = struct.Struct("<4sHHIIQ8s32s")
@@ -115,7 +115,12 @@ def encode_row(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Float
     code = DTYPE_NAMES.index(layout.dtype)
     fixed = (MAGIC, VERSION, code, len(extra_pairs), size, len(numbers), bytes(8), digest)
     header = _FIXED.pack(*fixed) + struct.pack(f"<{len(extra_pairs)}H", *extra_pairs)
-    return header.ljust(size, b"\0") + narrow(numbers, layout.dtype).tobytes()
+    stored = (
+        quantise(layout, extra_pairs, numbers)
+        if layout.dtype == "int8"
+        else narrow(numbers, layout.dtype)
+    )
+    return header.ljust(size, b"\0") + stored.tobytes()
 
 
 def decode_row(layout: AdapterLayout, blob: Buffer) -> Row:
@@ -123,18 +128,21 @@ def decode_row(layout: AdapterLayout, blob: Buffer) -> Row:
     header = read_header(blob)
     header.check(layout)
     payload = memoryview(blob).cast("B")[header.header_bytes :]
+    if header.dtype == "int8":
+        levels = np.frombuffer(payload, np.int8)
+        return Row(header.extra_pairs, dequantise(layout, header.extra_pairs, levels))
     return Row(header.extra_pairs, widen(payload, header.dtype))
 
 
 def widen(payload: Buffer, dtype: str) -> Floats:
-    """Little-endian numbers of `dtype` as float32 [n]."""
+    """Little-endian numbers of a float `dtype` as float32 [n]."""
     if dtype == "bfloat16":
         return (np.frombuffer(payload, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(payload, "<f4" if dtype == "float32" else "<f2").astype(np.float32)
 
 
 def narrow(numbers: Floats, dtype: str) -> NDArray[Any]:
-    """`numbers` in `dtype`, bfloat16 as its bits. Raises InvalidAdapter on what does not fit."""
+    """`numbers` in a float `dtype`, bfloat16 as bits. Raises InvalidAdapter if one does not fit."""
     if dtype == "bfloat16":
         bits = numbers.astype("<f4", copy=False).view("<u4")
         # Nearest, ties to even: add half a unit in the last kept place, less one if it is even.

@@ -10,7 +10,12 @@ from contracts.errors import AdapterCorrupt
 from flora.layout import AdapterLayout
 from flora.row import RowHeader, read_header
 
-TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+TORCH_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "int8": torch.int8,
+}
 _HEAD_BYTES = 64
 
 
@@ -57,7 +62,8 @@ class Slab:
     def poison(self, slot: int) -> None:
         """Make whatever uses a slot not a number: no answer is better than another adapter's."""
         self.extra_pairs[slot] = 0
-        self.numbers[slot].fill_(float("nan"))
+        # All bits set is not a number in every float format, and so is an int8 vector's scale.
+        self.numbers[slot].view(torch.uint8).fill_(0xFF)
 
     def _copy(self, slot: int, path: Path) -> RowHeader:
         with path.open("rb", buffering=0) as file:

@@ -64,5 +64,5 @@ class StepState:
         nth = np.arange(len(tokens)) - first
         starts = slots[tokens].astype(np.int64) * slab.numbers.stride(0)
         starts += slab.extra_offset[slots[tokens], group]
-        starts += nth * slab.layout.groups[group].pair_width
+        starts += nth * slab.layout.pair_width(group)
         return torch.from_numpy(tokens), torch.from_numpy(starts)

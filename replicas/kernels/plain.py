@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 
+from flora.layout import SCALE_BYTES, vector_width
 from replicas.step_state import STATES, StepState
 
 
@@ -34,12 +35,13 @@ def add_pairs(y: torch.Tensor, x: torch.Tensor, state: StepState, group: int) ->
     if not int(state.extra_rows[group]):
         return
     tokens, starts = (part.to(x.device) for part in state.extra_pairs_of(group, x.shape[0]))
-    flat = state.slab.numbers.view(-1)
-    first_a = starts + state.slab.layout.groups[group].beta_width
-    b = flat[starts[:, None] + torch.arange(x.shape[1], device=x.device)]
-    a = flat[first_a[:, None] + torch.arange(y.shape[1], device=x.device)]
-    product = state.products[group]((x[tokens].float() * b.float()).to(x.dtype))
-    y.copy_(y.float().index_add_(0, tokens, product.float() * a.float()))
+    flat, layout = state.slab.numbers.view(-1), state.slab.layout
+    b_places = torch.arange(layout.beta_width(group), device=x.device)
+    a_places = torch.arange(layout.alpha_width(group), device=x.device) + len(b_places)
+    b = _values(flat[starts[:, None] + b_places], x.shape[1])
+    a = _values(flat[starts[:, None] + a_places], y.shape[1])
+    product = state.products[group]((x[tokens].float() * b).to(x.dtype))
+    y.copy_(y.float().index_add_(0, tokens, product.float() * a))
 
 
 @cache
@@ -57,7 +59,16 @@ def register_add_pairs() -> None:
         return None
 
 
-def _rows(state: StepState, num_tokens: int, offset: int, width: int) -> torch.Tensor:
-    """This step's vectors at `offset`: float32 [num_tokens, width], a row a token."""
+def _rows(state: StepState, num_tokens: int, offset: int, count: int) -> torch.Tensor:
+    """This step's vectors at `offset`: float32 [num_tokens, count], a row a token."""
+    width = vector_width(count, state.slab.layout.dtype)
     columns = state.slab.numbers[:, offset : offset + width]
-    return columns.index_select(0, state.slots[:num_tokens]).float()
+    return _values(columns.index_select(0, state.slots[:num_tokens]), count)
+
+
+def _values(stored: torch.Tensor, count: int) -> torch.Tensor:
+    """Stored vectors [n, width] as float32 [n, count], int8 ones by the scale at their end."""
+    values = stored[:, :count].float()
+    if stored.dtype != torch.int8:
+        return values
+    return values * stored[:, -SCALE_BYTES:].contiguous().view(torch.float32)

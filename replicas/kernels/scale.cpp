@@ -4,8 +4,9 @@
 //   scale_out: y[t, o]   = y[t, o] * (1 + row(t)[alpha_offset + o]) + bias[o]          (in place)
 //
 // row(t) = slab + slots[t] * row_width. Slot 0 is the identity and is never read. Arithmetic is in
-// float32 with one rounding at the end. Rows are bfloat16, float16 or float32; so are activations,
-// independently. The ops are opaque to torch.compile, so they cause no graph break.
+// float32 with one rounding at the end. Rows are bfloat16, float16, float32, or int8 with a scale a
+// vector (flora/int8.py); activations are any of the three floats, independently. The ops are opaque
+// to torch.compile, so they cause no graph break.
 //
 // Why not Inductor: its CPU gather of rows costs more than the arithmetic that it would fuse.
 
@@ -14,6 +15,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -27,31 +29,59 @@ namespace {
 // Below this many numbers a thread team costs more than it saves.
 constexpr int64_t kGrainNumbers = 8192;
 
-// dst[i] = src[i] * (1 + gain[i]) + bias[i]; bias may be null. dst may be src.
+template <typename R>
+constexpr bool kHasStep = std::is_same_v<R, int8_t>;
+
+// Numbers that a vector of `count` takes in a row, as flora/layout.py has it.
+template <typename R>
+int64_t vector_width(int64_t count) {
+  return (count + (kHasStep<R> ? sizeof(float) : 0) + 31) / 32 * 32;
+}
+
+// What one stored number is worth.
+template <typename R>
+float step_of(const R* vector, int64_t count) {
+  float step = 1;
+  if constexpr (kHasStep<R>) {
+    std::memcpy(&step, vector + vector_width<R>(count) - sizeof(step), sizeof(step));
+  }
+  return step;
+}
+
+// dst[i] = src[i] * (1 + step * gain[i]) + bias[i]; bias may be null. dst may be src.
 template <typename X, typename R, bool kBias>
-void scale_span(X* dst, const X* src, const R* gain, const float* bias, int64_t begin, int64_t end) {
+void scale_span(X* dst, const X* src, const R* gain, float step, const float* bias, int64_t begin,
+                int64_t end) {
 #pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
     const float value = static_cast<float>(src[i]);
-    const float scaled = value + value * static_cast<float>(gain[i]);
+    const float unit = kHasStep<R> ? value * step : value;
+    const float scaled = value + unit * static_cast<float>(gain[i]);
     dst[i] = static_cast<X>(kBias ? scaled + bias[i] : scaled);
   }
 }
 
 #ifdef FLORA_BF16_VECTORS
-inline __m512 load_bf16(const c10::BFloat16* from) {
+inline __m512 load16(const c10::BFloat16* from) {
   const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
 }
 
+inline __m512 load16(const int8_t* from) {
+  const __m128i raw = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(raw));
+}
+
 // The processor's own rounding to bfloat16: a third of the instructions of the portable conversion.
-template <bool kBias>
-int64_t scale_bf16_vectors(c10::BFloat16* dst, const c10::BFloat16* src, const c10::BFloat16* gain,
+template <typename R, bool kBias>
+int64_t scale_bf16_vectors(c10::BFloat16* dst, const c10::BFloat16* src, const R* gain, float step,
                            const float* bias, int64_t width) {
+  const __m512 steps = _mm512_set1_ps(step);
   int64_t i = 0;
   for (; i + 16 <= width; i += 16) {
-    const __m512 value = load_bf16(src + i);
-    __m512 scaled = _mm512_fmadd_ps(value, load_bf16(gain + i), value);
+    const __m512 value = load16(src + i);
+    const __m512 unit = kHasStep<R> ? _mm512_mul_ps(value, steps) : value;
+    __m512 scaled = _mm512_fmadd_ps(unit, load16(gain + i), value);
     if constexpr (kBias) scaled = _mm512_add_ps(scaled, _mm512_loadu_ps(bias + i));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + i), (__m256i)_mm512_cvtneps_pbh(scaled));
   }
@@ -61,13 +91,15 @@ int64_t scale_bf16_vectors(c10::BFloat16* dst, const c10::BFloat16* src, const c
 
 template <typename X, typename R, bool kBias>
 void scale(X* dst, const X* src, const R* gain, const float* bias, int64_t width) {
+  const float step = step_of(gain, width);
   int64_t done = 0;
 #ifdef FLORA_BF16_VECTORS
-  if constexpr (std::is_same_v<X, c10::BFloat16> && std::is_same_v<R, c10::BFloat16>) {
-    done = scale_bf16_vectors<kBias>(dst, src, gain, bias, width);
+  if constexpr (std::is_same_v<X, c10::BFloat16> &&
+                (std::is_same_v<R, c10::BFloat16> || kHasStep<R>)) {
+    done = scale_bf16_vectors<R, kBias>(dst, src, gain, step, bias, width);
   }
 #endif
-  scale_span<X, R, kBias>(dst, src, gain, bias, done, width);
+  scale_span<X, R, kBias>(dst, src, gain, step, bias, done, width);
 }
 
 template <typename Body>
@@ -81,7 +113,7 @@ void for_tokens(int64_t num_tokens, int64_t width, const Body& body) {
 #define FLORA_DISPATCH(X_TYPE, ROW_TYPE, ...)                                                     \
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, X_TYPE, "flora", [&] {                \
     using X = scalar_t;                                                                           \
-    AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, ROW_TYPE, "flora_row", [&] {        \
+    AT_DISPATCH_FLOATING_TYPES_AND3(at::kBFloat16, at::kHalf, at::kChar, ROW_TYPE, "flora_row", [&] { \
       using R = scalar_t;                                                                         \
       __VA_ARGS__();                                                                              \
     });                                                                                           \
@@ -90,7 +122,9 @@ void for_tokens(int64_t num_tokens, int64_t width, const Body& body) {
 void check_reach(int64_t num_tokens, int64_t width, const at::Tensor& slab, const at::Tensor& slots,
                  int64_t offset) {
   TORCH_CHECK(slots.size(0) >= num_tokens, "flora: more tokens than slot indices");
-  TORCH_CHECK(offset + width <= slab.size(1), "flora: features beyond the end of a row");
+  const bool is_int8 = slab.scalar_type() == at::kChar;
+  const int64_t end = offset + (is_int8 ? vector_width<int8_t>(width) : width);
+  TORCH_CHECK(end <= slab.size(1), "flora: features beyond the end of a row");
 }
 
 // x: [num_tokens, in]; slab: [num_slots + 1, row_width]; slots: int32 [>= num_tokens].

@@ -20,7 +20,7 @@ def make_layout(
 
 @st.composite
 def layouts(
-    draw: st.DrawFn, dtypes: tuple[str, ...] = ("bfloat16", "float16", "float32")
+    draw: st.DrawFn, dtypes: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8")
 ) -> AdapterLayout:
     outs = draw(st.lists(st.lists(SIZES, min_size=1, max_size=3), min_size=1, max_size=4))
     groups = [make_group(f"g{i}", draw(SIZES), tuple(sizes)) for i, sizes in enumerate(outs)]

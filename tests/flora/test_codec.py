@@ -53,6 +53,20 @@ def test_short_rows_equal_the_formula_within_their_precision(data: st.DataObject
     assert_exact(layout, data.draw(adapters(layout)), 0, atol)
 
 
+@given(st.data())
+def test_int8_rows_equal_the_formula_within_their_steps(data: st.DataObject) -> None:
+    layout = data.draw(layouts(("int8",)))
+    # As above, factors up to 6 with half a step of 6 / 127 on each, four terms of both sides.
+    assert_exact(layout, data.draw(adapters(layout)), 0, 4 * 2 * 6 * 6 / 127 / 2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_what_fits_no_row_is_refused(dtype: str) -> None:
+    files = make_files({("qkv.0", "A"): np.full((1, 8), 3.4e38)})
+    with pytest.raises(InvalidAdapter, match=f"does not fit {dtype}"):
+        compile_adapter(make_layout(dtype=dtype), files, LIMITS)
+
+
 def num_extra_pairs(layout: AdapterLayout, files: AdapterFiles) -> int:
     return read_header(compile_adapter(layout, files, LIMITS).blob).extra_pairs[0]
 
@@ -225,3 +239,7 @@ def test_a_small_language_model_compiles_in_well_under_50_ms() -> None:
     assert read_header(compiled.blob).payload_bytes == layout.base_width * 2 == 506_880
     assert min(took_s) < 0.05
     print(f"compiled in {1000 * min(took_s):.1f} ms")
+    short = compile_adapter(
+        replace(layout, dtype="int8"), read_adapter(weights, config, LIMITS), LIMITS
+    )
+    assert len(short.blob) < 0.52 * len(compiled.blob)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from contracts.errors import ServiceError
-from flora.layout import AdapterLayout, pad32
+from flora.layout import SCALE_BYTES, AdapterLayout, vector_width
 from tests.flora.layouts import layouts, make_group, make_layout
 
 
@@ -15,7 +15,8 @@ def test_offsets_of_two_groups() -> None:
         make_group("qkv", 40, (40, 10, 10)), make_group("o", 40, (40,)), max_rank=2
     )
     qkv = layout.groups[0]
-    assert (qkv.out_features, qkv.beta_width, qkv.alpha_width, qkv.pair_width) == (60, 64, 64, 128)
+    assert (layout.beta_width(0), layout.alpha_width(0), layout.pair_width(0)) == (64, 64, 128)
+    assert qkv.out_features == 60
     assert [qkv.out_offset(m) for m in range(3)] == [0, 40, 50]
     assert (layout.beta_offset(1), layout.alpha_offset(1), layout.base_width) == (128, 192, 256)
     assert (layout.max_extra_pairs(0), layout.max_extra_pairs(1)) == (5, 1)
@@ -24,14 +25,24 @@ def test_offsets_of_two_groups() -> None:
     assert layout.extra_offsets([2, 1]) == (256, 512, 640)
 
 
+@pytest.mark.parametrize(
+    ("count", "dtype", "width"),
+    [(32, "bfloat16", 32), (33, "float32", 64), (28, "int8", 32), (29, "int8", 64)],
+)
+def test_an_int8_vector_has_room_for_its_scale(count: int, dtype: str, width: int) -> None:
+    assert vector_width(count, dtype) == width
+
+
 @given(layouts())
 def test_vectors_are_aligned_and_do_not_overlap(layout: AdapterLayout) -> None:
     end = 0
     for g, group in enumerate(layout.groups):
         assert layout.beta_offset(g) == end
-        assert layout.alpha_offset(g) - end == pad32(group.in_features) >= group.in_features
-        assert group.alpha_width >= group.out_features
-        end = layout.alpha_offset(g) + group.alpha_width
+        behind = SCALE_BYTES if layout.dtype == "int8" else 0
+        assert layout.alpha_offset(g) - end == layout.beta_width(g) >= group.in_features + behind
+        assert layout.alpha_width(g) >= group.out_features + behind
+        assert layout.pair_width(g) == layout.beta_width(g) + layout.alpha_width(g)
+        end = layout.alpha_offset(g) + layout.alpha_width(g)
         assert end % 32 == 0
     assert layout.base_width == end <= layout.row_width
 
@@ -63,7 +74,7 @@ def test_lookup_by_module_name() -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        {"dtype": "int8"},
+        {"dtype": "int4"},
         {"groups": []},
         {"max_rank": 0},
         {"max_rank": 70000},

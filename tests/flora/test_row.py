@@ -18,7 +18,7 @@ PRECISION = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 @st.composite
 def rows(draw: st.DrawFn) -> tuple[AdapterLayout, list[int], Floats]:
-    layout = draw(layouts())
+    layout = draw(layouts(tuple(PRECISION)))
     extra = [draw(st.integers(0, layout.max_extra_pairs(g))) for g in range(len(layout.groups))]
     width = layout.extra_offsets(extra)[-1]
     numbers = draw(
@@ -105,7 +105,7 @@ def test_too_many_pairs_and_wrong_sizes_are_refused() -> None:
     [
         (0, b"PK"),
         (4, b"\2"),
-        (6, b"\3"),
+        (6, b"\4"),
         (8, b"\1"),
         (8, b"\xff\xff\xff\xff"),
         (12, b"\0"),

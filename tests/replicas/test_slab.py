@@ -2,7 +2,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,19 +9,20 @@ from hypothesis import strategies as st
 
 from contracts.errors import AdapterCorrupt
 from flora.layout import AdapterLayout
-from flora.row import decode_row
+from flora.row import decode_row, read_header
 from replicas.slab import Slab
 from tests.flora.layouts import layouts
 from tests.replicas.rows import CPU, filled_slab, make_row, row_pairs, small_layout, write_row
 
-DTYPES = ["bfloat16", "float16", "float32"]
+DTYPES = ["bfloat16", "float16", "float32", "int8"]
 LAYOUT = small_layout()
 
 
 def assert_holds(slab: Slab, slot: int, blob: bytes) -> None:
     row = decode_row(slab.layout, blob)
-    stored = slab.numbers[slot, : len(row.numbers)].float().numpy()
-    np.testing.assert_array_equal(stored, row.numbers)
+    payload = blob[read_header(blob).header_bytes :]
+    stored = slab.numbers[slot, : len(row.numbers)].view(torch.uint8).numpy()
+    assert stored.tobytes() == payload
     assert tuple(slab.extra_pairs[slot]) == row.extra_pairs
     if any(row.extra_pairs):
         offsets = slab.layout.extra_offsets(row.extra_pairs)

@@ -24,7 +24,7 @@ def slow_pairs(state: StepState, slots: list[int], group: int) -> list[tuple[int
         extra_pairs = [int(n) for n in slab.extra_pairs[slot]]
         start = LAYOUT.extra_offsets(extra_pairs)[group]
         for nth in range(extra_pairs[group]):
-            offset = start + nth * LAYOUT.groups[group].pair_width
+            offset = start + nth * LAYOUT.pair_width(group)
             found.append((token, slot * LAYOUT.row_width + offset))
     return found
 

@@ -22,6 +22,7 @@ KINDS = [(rank, is_tied) for rank in (1, 2, 3, 4) for is_tied in (True, False)]
 """Slot i + 1 holds an adapter of `KINDS[i]`; slot 0 is the base model."""
 SLOTS = [0, 3, 8, 1, 2, 7, 4, 0, 6, 5, 8, 3]
 TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
+"""By the activations' dtype; rows have the same, or are int8 and exact as they are stored."""
 
 
 class BaseMethod:
@@ -91,9 +92,13 @@ class Fixture:
 
 
 def make_fixture(
-    directory: Path, method: type[FloraLinearMethod], dtype: str = "float32", bias: bool = True
+    directory: Path,
+    method: type[FloraLinearMethod],
+    dtype: str = "float32",
+    bias: bool = True,
+    row_dtype: str | None = None,
 ) -> Fixture:
-    layout = two_groups(dtype)
+    layout = two_groups(row_dtype or dtype)
     slab = Slab(layout, len(KINDS), CPU)
     blobs = [adapter_blob(layout, *kind, seed) for seed, kind in enumerate(KINDS)]
     for slot, blob in enumerate(blobs, start=1):
@@ -120,10 +125,11 @@ def inputs(num_tokens: int, dtype: str = "float32") -> torch.Tensor:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("row_dtype", [None, "int8"])
 def test_every_token_gets_its_own_weight(
-    tmp_path: Path, method: type[FloraLinearMethod], dtype: str, bias: bool
+    tmp_path: Path, method: type[FloraLinearMethod], dtype: str, bias: bool, row_dtype: str | None
 ) -> None:
-    fixture = make_fixture(tmp_path, method, dtype, bias)
+    fixture = make_fixture(tmp_path, method, dtype, bias, row_dtype)
     x = inputs(len(SLOTS), dtype)
     fixture.state.set_tokens(SLOTS)
     for group, layer in enumerate(fixture.layers):

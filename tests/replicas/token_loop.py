@@ -1,5 +1,6 @@
 """The method by its definition: one token, one pair at a time, in float64."""
 
+import struct
 from collections.abc import Sequence
 
 import torch
@@ -11,12 +12,17 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 def pairs_of(slab: Slab, slot: int, group: int) -> list[Pair]:
     """The full values (B, A) of a slot's pairs on a group, the dense one first."""
-    layout, numbers = slab.layout, slab.numbers[slot].double()
+    layout = slab.layout
     extra_pairs = [int(n) for n in slab.extra_pairs[slot]]
-    width, start = layout.groups[group].pair_width, layout.extra_offsets(extra_pairs)[group]
-    spans = [numbers[layout.beta_offset(group) :][:width] + 1]
-    spans += [numbers[start + j * width :][:width] for j in range(extra_pairs[group])]
-    return [_split(slab, group, span) for span in spans]
+    width, start = layout.pair_width(group), layout.extra_offsets(extra_pairs)[group]
+    (b, a), *rest = [
+        _pair(slab, slot, group, begin)
+        for begin in (
+            layout.beta_offset(group),
+            *(start + j * width for j in range(extra_pairs[group])),
+        )
+    ]
+    return [(b + 1, a + 1), *rest]
 
 
 def scaled_inputs(slab: Slab, slots: Sequence[int], x: torch.Tensor, group: int) -> torch.Tensor:
@@ -51,6 +57,20 @@ def forward(
     return torch.stack(rows)
 
 
-def _split(slab: Slab, group: int, span: torch.Tensor) -> Pair:
-    shape = slab.layout.groups[group]
-    return span[: shape.in_features], span[shape.beta_width :][: shape.out_features]
+def _pair(slab: Slab, slot: int, group: int, begin: int) -> Pair:
+    """Stored values of the pair whose B begins at `begin`."""
+    shape, beta = slab.layout.groups[group], slab.layout.beta_width(group)
+    alpha = slab.layout.alpha_width(group)
+    row = slab.numbers[slot]
+    return (
+        _values(row[begin:][:beta], shape.in_features),
+        _values(row[begin + beta :][:alpha], shape.out_features),
+    )
+
+
+def _values(vector: torch.Tensor, count: int) -> torch.Tensor:
+    values = vector[:count].double()
+    if vector.dtype != torch.int8:
+        return values
+    (scale,) = struct.unpack("<f", bytes(vector[-4:].view(torch.uint8).tolist()))
+    return values * scale

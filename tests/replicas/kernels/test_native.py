@@ -109,9 +109,12 @@ def test_a_whole_layer_with_further_pairs(
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("width", [1, 15, 16, 17, 32, 95, 128])
-def test_every_width_around_the_vectors(native_ops: Any, tmp_path: Path, width: int) -> None:
-    layout = make_layout(make_group("g", width, (width,)), dtype="bfloat16")
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 28, 29, 32, 95, 128])
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_every_width_around_the_vectors(
+    native_ops: Any, tmp_path: Path, width: int, dtype: str
+) -> None:
+    layout = make_layout(make_group("g", width, (width,)), dtype=dtype)
     state = filled_state(tmp_path, layout, [(0,)], [1, 0, 1])
     x = normal(3, width, dtype=torch.bfloat16)
     found = native_ops.scale_in(x, state.slab.numbers, state.slots, 0)
@@ -153,10 +156,11 @@ def test_an_empty_step(native_ops: Any, state: StepState) -> None:
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("row_dtype", ["bfloat16", "int8"])
 def test_one_compiled_graph_serves_every_step(
-    native_ops: Any, tmp_path: Path, backend: str
+    native_ops: Any, tmp_path: Path, backend: str, row_dtype: str
 ) -> None:
-    state = filled_state(tmp_path, small_layout("bfloat16"), ROWS, [])
+    state = filled_state(tmp_path, small_layout(row_dtype), ROWS, [])
     layer = Layer(native_ops, state, 0, torch.bfloat16)
 
     def two_layers(x: torch.Tensor) -> torch.Tensor:
@@ -192,6 +196,9 @@ def test_shapes_that_would_read_elsewhere_are_refused(native_ops: Any, state: St
         scale_out(native_ops, state, normal(len(slots) + 1, 33), 0)
     with pytest.raises(RuntimeError, match="beyond the end of a row"):
         native_ops.scale_in(normal(8, 40), slab, slots, state.slab.layout.row_width - 39)
+    if slab.dtype == torch.int8:  # the numbers would fit, their scale would not
+        with pytest.raises(RuntimeError, match="beyond the end of a row"):
+            native_ops.scale_in(normal(8, 40), slab, slots, state.slab.layout.row_width - 40)
     with pytest.raises(RuntimeError, match="contiguous along features"):
         native_ops.scale_in(normal(40, 8).T, slab, slots, 0)
     y = normal(33, 8).T

@@ -14,7 +14,7 @@ SLOTS = [0, 1, 4, 2, 3, 3, 0, 4]
 GROUPS = [0, 1]
 
 
-@pytest.fixture(params=sorted(DTYPES))
+@pytest.fixture(params=[*sorted(DTYPES), "int8"])
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> StepState:
     return filled_state(tmp_path, small_layout(request.param), ROWS, SLOTS)
 
