@@ -19,6 +19,7 @@ EDGES = {
     "ray": "ray_",
     "vllm": "vllm_",
     "redis": "redis_",
+    "fsspec": "fsspec_",
     "fastapi": "http_",
     "starlette": "http_",
     "uvicorn": "http_",
