@@ -1,8 +1,9 @@
-"""Which versions of which adapters exist, as requests see them. Holds no bytes."""
+"""Which versions of which adapters exist, as requests see them, and the fake of it. No bytes."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from adapter_cache.store import require_limit
 from contracts.adapters import AdapterKey, AdapterManifest, AdapterRef, TenantId
 
 
@@ -35,12 +36,13 @@ class Registry(Protocol):
         ...
 
     async def forget(self, tenant: TenantId, name: str, versions: Collection[int]) -> None:
-        """Drop some older versions; never the current one, which is left as it is."""
+        """Drop some older versions; never the current one, which is left as it is. Pins stay."""
         ...
 
     async def remove(self, tenant: TenantId, name: str, up_to: int) -> list[AdapterManifest]:
         """Drop the name with all versions, in one atomic step, unless a version above `up_to`
-        is current: then only those up to it. Returns what is gone.
+        is current: then only those up to it. Pins go with their versions. Returns what is gone,
+        lowest version first.
         """
         ...
 
@@ -63,3 +65,75 @@ class Registry(Protocol):
     async def close(self) -> None:
         """Release connections."""
         ...
+
+
+class MemoryRegistry:
+    """Registry in one process, for tests and for running without Redis; obeys its contract."""
+
+    def __init__(self) -> None:
+        self._versions: dict[TenantId, dict[str, dict[int, AdapterManifest]]] = {}
+        self._pins: dict[tuple[TenantId, str], set[int]] = {}
+
+    async def advance(self, manifest: AdapterManifest) -> AdapterKey | None:
+        key = manifest.key
+        kept = self._versions.setdefault(key.tenant, {}).setdefault(key.name, {})
+        before = kept[max(kept)].key if kept else None
+        kept[key.version] = manifest
+        return before
+
+    async def resolve(self, refs: Sequence[AdapterRef]) -> list[AdapterKey | None]:
+        found = [await self.describe(ref) for ref in refs]
+        return [manifest.key if manifest else None for manifest in found]
+
+    async def describe(self, ref: AdapterRef) -> AdapterManifest | None:
+        kept = self._kept(ref.tenant, ref.name)
+        version = max(kept, default=0) if ref.version is None else ref.version
+        return kept.get(version)
+
+    async def versions(self, tenant: TenantId, name: str) -> list[AdapterManifest]:
+        kept = self._kept(tenant, name)
+        return [kept[version] for version in sorted(kept)]
+
+    async def page(
+        self, tenant: TenantId, cursor: str, limit: int
+    ) -> tuple[list[AdapterManifest], str]:
+        require_limit(limit)
+        names = sorted(name for name in self._versions.get(tenant, {}) if name > cursor)
+        page = [self._versions[tenant][name] for name in names[:limit]]
+        current = [kept[max(kept)] for kept in page]
+        return current, names[limit - 1] if len(names) > limit else ""
+
+    async def forget(self, tenant: TenantId, name: str, versions: Collection[int]) -> None:
+        kept = self._kept(tenant, name)
+        for version in set(versions) & set(kept) - {max(kept, default=0)}:
+            del kept[version]
+
+    async def remove(self, tenant: TenantId, name: str, up_to: int) -> list[AdapterManifest]:
+        kept = self._kept(tenant, name)
+        gone = [kept.pop(version) for version in sorted(kept) if version <= up_to]
+        self._pins.get((tenant, name), set()).difference_update(one.key.version for one in gone)
+        if gone and not kept:
+            del self._versions[tenant][name]
+            self._pins.pop((tenant, name), None)
+        return gone
+
+    async def pin(self, tenant: TenantId, name: str, version: int) -> None:
+        self._pins.setdefault((tenant, name), set()).add(version)
+
+    async def unpin(self, tenant: TenantId, name: str, version: int) -> None:
+        self._pins.get((tenant, name), set()).discard(version)
+
+    async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
+        return frozenset(self._pins.get((tenant, name), ()))
+
+    async def ping(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"<MemoryRegistry {sum(map(len, self._versions.values()))} adapters>"
+
+    def _kept(self, tenant: TenantId, name: str) -> dict[int, AdapterManifest]:
+        return self._versions.get(tenant, {}).get(name, {})

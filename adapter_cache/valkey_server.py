@@ -37,8 +37,17 @@ class ValkeyServer:
         self.port = port
 
     @classmethod
-    def start(cls, directory: Path, port: int = 0, ready_timeout_s: float = 60.0) -> Self:
+    def start(
+        cls,
+        directory: Path,
+        port: int = 0,
+        ready_timeout_s: float = 60.0,
+        max_bytes: int = 0,
+    ) -> Self:
         """Start a server that answers, on `port` or on any free one for 0.
+
+        With more than `max_bytes` of data (0: no limit) it drops keys that would expire anyway,
+        the least used first.
 
         Raises NotReady when the directory is in use by another server, when no server binary is
         installed, or when it does not answer in time. Call it from the main thread: the kernel ties
@@ -48,7 +57,7 @@ class ValkeyServer:
             raise NotReady("the embedded Valkey must be started from the main thread")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(1 if port else _MAX_STARTS):
-            server = cls._spawn(directory, port or _free_port())
+            server = cls._spawn(directory, port or _free_port(), max_bytes)
             if server._wait_ready(ready_timeout_s):
                 return server
             # A free port may be taken by somebody else before the child binds it.
@@ -88,12 +97,12 @@ class ValkeyServer:
         return f"<ValkeyServer {state} on {_HOST}:{self.port}>"
 
     @classmethod
-    def _spawn(cls, directory: Path, port: int) -> Self:
+    def _spawn(cls, directory: Path, port: int, max_bytes: int) -> Self:
         lock = _lock(directory)
         try:
             # A session of its own: Ctrl-C reaches us alone, and we stop it last.
             process = subprocess.Popen(
-                _command(directory, port),
+                _command(directory, port, max_bytes),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -132,7 +141,7 @@ def find_binary() -> Path:
     return Path(found)
 
 
-def _command(directory: Path, port: int) -> list[str]:
+def _command(directory: Path, port: int, max_bytes: int) -> list[str]:
     options = {
         "bind": _HOST,
         "port": str(port),
@@ -144,6 +153,9 @@ def _command(directory: Path, port: int) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "rdbcompression": "no",
+        # Blobs expire and are elsewhere too; the registry's keys do neither, so none is dropped.
+        "maxmemory": str(max_bytes),
+        "maxmemory-policy": "volatile-lfu",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     return [str(find_binary()), *flags]
