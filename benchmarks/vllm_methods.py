@@ -21,7 +21,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from flora.layout import AdapterLayout
 from flora.row import encode_row
 from replicas.config import ReplicaConfig
-from replicas.vllm_engine import engine_args, prepare_process
+from replicas.vllm_args import engine_args, prepare_process
 
 
 @dataclass(frozen=True, slots=True)

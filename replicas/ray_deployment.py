@@ -14,7 +14,8 @@ from contracts.errors import StoreUnavailable
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo
 from replicas.config import ReplicaConfig
-from replicas.engine import EchoEngine, Engine
+from replicas.echo_engine import EchoEngine
+from replicas.engine import Engine
 from replicas.replica import Replica
 
 logger = logging.getLogger(__name__)

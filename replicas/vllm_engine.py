@@ -1,18 +1,13 @@
 """vLLM's AsyncLLM behind our Engine protocol. Knows nothing of the store, of Ray or of HTTP."""
 
 import asyncio
-import os
-from collections import Counter, OrderedDict
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import STREAM_FINISHED, RequestOutput
-from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
@@ -20,22 +15,29 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 from contracts.adapters import Digest
 from contracts.errors import AdapterCorrupt, EngineFailed, InvalidRequest
 from contracts.generation import GenerateRequest, TokenDelta
-from contracts.replica import ReplicaInfo
-from flora.base_model import fingerprint
+from contracts.replica import ReplicaInfo, SlotReport
 from replicas.config import ReplicaConfig
+from replicas.loaded_rows import LoadedRows
+from replicas.vllm_args import engine_args, prepare_process
 from replicas.vllm_sampling import to_deltas, to_params
-
-_MAX_KNOWN_IDS = 1 << 16
-# vLLM's own default is nearly all memory, and it does not start when other programs use some.
-_CPU_KV_CACHE_BYTES = 1 << 30
 
 
 class VllmSource:
-    """One request's outputs. Its collector sets the group's event: one wake-up a step for all."""
+    """One request's outputs. Its collector sets the group's event: one wake-up a step for all.
 
-    def __init__(self, collector: RequestOutputCollector, request: GenerateRequest) -> None:
+    `leave` is called with the request's id when it has finished.
+    """
+
+    def __init__(
+        self,
+        collector: RequestOutputCollector,
+        request: GenerateRequest,
+        leave: Callable[[str], None],
+    ) -> None:
         self.finished = False
         self._collector = collector
+        self._request_id = request.request_id
+        self._leave = leave
         self._num_top = request.sampling.logprobs or 0
         self._num_prompt_top = request.sampling.prompt_logprobs or 0
 
@@ -43,17 +45,22 @@ class VllmSource:
         try:
             output = self._collector.get_nowait()
         except EngineDeadError as error:
-            self.finished = True
+            self._finish()
             raise EngineFailed("The engine stopped.") from error
         except Exception as error:
-            self.finished = True
+            self._finish()
             raise EngineFailed(f"The engine failed ({type(error).__name__}).") from error
         if not isinstance(output, RequestOutput):
             return []
-        self.finished = output.finished
+        if output.finished:
+            self._finish()
         if output is STREAM_FINISHED:
             return []
         return to_deltas(index, output, self._num_top, self._num_prompt_top)
+
+    def _finish(self) -> None:
+        self.finished = True
+        self._leave(self._request_id)
 
 
 class VllmEngine:
@@ -62,10 +69,8 @@ class VllmEngine:
     def __init__(self, config: ReplicaConfig) -> None:
         self._config = config
         self._llm: AsyncLLM | None = None
-        self._ids: OrderedDict[Digest, int] = OrderedDict()
-        self._loaded: OrderedDict[int, None] = OrderedDict()  # most recently used last
-        self._next_id = count(1)
-        self._failures: Counter[Digest] = Counter()
+        # Others may push a row out unseen, but no more of them than one full batch has.
+        self._rows = LoadedRows(config.num_slots - config.max_num_seqs)
 
     async def start(self) -> ReplicaInfo:
         try:
@@ -90,11 +95,12 @@ class VllmEngine:
         """See Engine. The row goes into its slot just before the request is queued, in the same
         turn of the engine loop, so a bad file is this request's error and costs the others nothing.
         """
-        lora = None if row is None else self._lora_request(request, row)
-        loading = None if lora is None else self._load(lora)
-        # One turn of the loop: the load is on its way to the engine before the request is.
-        await asyncio.sleep(0)
+        lora = loading = None
+        if row is not None:
+            lora, loading = self._enter(request, row)
         try:
+            # One turn of the loop: the load is on its way to the engine before the request is.
+            await asyncio.sleep(0)
             collector = await self._add(request, lora)
             collector.ready = wake
             if collector.output is not None:
@@ -104,11 +110,31 @@ class VllmEngine:
         except BaseException:
             if loading is not None:
                 loading.cancel()
+            self._rows.leave(request.request_id)
             raise
-        return VllmSource(collector, request)
+        return VllmSource(collector, request, self._rows.leave)
 
     async def abort(self, request_id: str) -> None:
         await self.llm.abort(request_id)
+        self._rows.leave(request_id)
+
+    async def release(self, digest: Digest) -> bool:
+        """See Engine. Sent in the turn in which it is decided, so any later load comes after it."""
+        adapter_id = self._rows.release(digest)
+        if adapter_id is None:
+            return False
+        try:
+            return bool(await self.llm.remove_lora(adapter_id))
+        except EngineDeadError as error:
+            raise EngineFailed("The engine stopped.") from error
+
+    async def slots(self) -> SlotReport:
+        try:
+            ((used, evictions),) = await self.llm.collective_rpc("flora_slot_counts")
+        except EngineDeadError as error:
+            raise EngineFailed("The engine stopped.") from error
+        num_slots, rows = self._config.num_slots, self._rows
+        return SlotReport(num_slots, used, rows.hits, rows.misses, evictions)
 
     async def check(self) -> None:
         try:
@@ -139,16 +165,15 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineFailed("The engine stopped.") from error
 
-    def _load(self, lora: LoRARequest) -> "asyncio.Task[bool] | None":
-        """Have the row loaded, unless it is sure to be in its slot still.
-
-        It is, while fewer other adapters came after it than slots are left beside a full batch.
-        """
-        adapter_id = lora.lora_int_id
-        if adapter_id in self._loaded:
-            self._loaded.move_to_end(adapter_id)
-            return None
-        return asyncio.create_task(self.llm.add_lora(lora))
+    def _enter(
+        self, request: GenerateRequest, row: Path
+    ) -> tuple[LoRARequest, "asyncio.Task[bool] | None"]:
+        """The adapter as vLLM wants it, and its load, unless the row is sure to be in its slot."""
+        rows, digest = self._rows, request.adapter.digest
+        lora = LoRARequest(rows.name_of(digest), rows.id_of(digest), str(row))
+        if rows.enter(request.request_id, digest):
+            return lora, None
+        return lora, asyncio.create_task(self.llm.add_lora(lora))
 
     async def _confirm(self, request: GenerateRequest, loading: "asyncio.Task[bool]") -> None:
         digest = request.adapter.digest
@@ -158,92 +183,8 @@ class VllmEngine:
             raise EngineFailed("The engine stopped.") from error
         except Exception as error:
             await self.abort(request.request_id)
-            self._failures[digest] += 1
+            self._rows.fail(digest)
             raise AdapterCorrupt(
                 f"The engine could not load the adapter {request.adapter.name!r}."
             ) from error
-        self._loaded[self._id_of(digest)] = None
-        while len(self._loaded) > self._config.num_slots - self._config.max_num_seqs:
-            self._loaded.popitem(last=False)
-
-    def _lora_request(self, request: GenerateRequest, row: Path) -> LoRARequest:
-        """vLLM keys prefix-cache blocks by name and path: both follow from the digest alone.
-
-        But for a digest that failed here before: blocks of the failed try must not be found again.
-        """
-        digest = request.adapter.digest
-        failures = self._failures[digest]
-        name = f"{digest}!{failures}" if failures else digest
-        return LoRARequest(name, self._id_of(digest), str(row))
-
-    def _id_of(self, digest: Digest) -> int:
-        """An engine-wide number for the bytes; a forgotten digest gets a new one, never an old."""
-        if digest not in self._ids:
-            self._ids[digest] = next(self._next_id)
-            if len(self._ids) > _MAX_KNOWN_IDS:
-                self._ids.popitem(last=False)
-        self._ids.move_to_end(digest)
-        return self._ids[digest]
-
-
-def prepare_process(config: ReplicaConfig) -> None:
-    """Set up this process's environment for a CPU engine, which inherits it; nothing on a GPU.
-
-    The model runs inside the engine core's process: apart from it, the core would spin on a
-    processor of its own while it waits for each step, and take a third of a small machine's speed.
-    """
-    if current_platform.is_cpu():
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        num_threads = config.num_threads or len(os.sched_getaffinity(0))
-        os.environ["OMP_NUM_THREADS"] = str(num_threads)
-
-
-def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
-    """vLLM's arguments for a replica. Reads the model folder for its fingerprint and dtype."""
-    options = {
-        "num_slots": config.num_slots,
-        "max_rank": config.max_rank,
-        "base_fingerprint": base_fingerprint(config.model),
-        "row_dtype": config.row_dtype,
-        "kernel": config.kernel,
-    }
-    is_cpu = current_platform.is_cpu()
-    is_eager = is_cpu if config.enforce_eager is None else config.enforce_eager
-    optional: dict[str, Any] = {
-        "max_num_batched_tokens": config.max_num_batched_tokens,
-        "kv_cache_memory_bytes": config.kv_cache_bytes or (_CPU_KV_CACHE_BYTES if is_cpu else None),
-        "quantization": config.quantization,
-    }
-    if not is_cpu:
-        optional["gpu_memory_utilization"] = config.gpu_memory_share
-        if config.max_rank > 1:
-            # Further pairs are counted on the host, which a captured graph would not see.
-            optional["compilation_config"] = {"cudagraph_mode": "NONE"}
-    return AsyncEngineArgs(
-        model=config.model,
-        dtype=config.dtype,
-        max_model_len=config.max_model_len_tokens,
-        max_num_seqs=config.max_num_seqs,
-        enforce_eager=is_eager,
-        seed=config.seed,
-        enable_lora=True,
-        max_loras=config.num_slots,
-        max_cpu_loras=config.num_slots,
-        max_lora_rank=1,
-        additional_config={"flora": options},
-        worker_extension_cls="replicas.vllm_manager.FloraWorkerExtension",
-        distributed_executor_backend="uni" if is_cpu else None,
-        enable_log_requests=False,
-        disable_log_stats=True,
-        **{name: value for name, value in optional.items() if value is not None},
-    )
-
-
-def base_fingerprint(model: str) -> str:
-    """The base's fingerprint: of its folder, or of a Hugging Face name's cached snapshot."""
-    folder = Path(model)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
-    return fingerprint(folder)
+        self._rows.confirm(digest)

@@ -7,7 +7,7 @@ from adapter_cache.node_cache import NodeCache
 from adapter_cache.store import MemoryStore
 from flora.adapter_files import write_adapter
 from flora.layout import AdapterLayout
-from replicas.engine import EchoEngine
+from replicas.echo_engine import EchoEngine
 from replicas.replica import Replica
 from tests.app.parts import make_client, make_door
 from tests.flora.adapters import make_adapter

@@ -21,7 +21,7 @@ from app.local import haproxy_environment, interruptible, require_free_port, req
 from contracts.errors import InvalidRequest, NotReady
 from flora.adapter_files import write_adapter
 from flora.layout import AdapterLayout
-from replicas.engine import EchoEngine
+from replicas.echo_engine import EchoEngine
 from tests.app.parts import make_tokenizer
 from tests.flora.adapters import make_adapter
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from replicas.engine import EchoEngine
+from replicas.echo_engine import EchoEngine
 from replicas.kernels.native import load_native
 from replicas.kernels.plain import register_add_pairs
 from tests.replicas.engines import Stack, SteppedEngine

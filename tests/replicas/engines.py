@@ -11,7 +11,9 @@ from adapter_cache.store import MemoryStore
 from contracts.adapters import AdapterKey, Digest
 from contracts.errors import ServingError
 from contracts.generation import GenerateRequest, Sampling, TokenBatch, TokenDelta
-from replicas.engine import EchoEngine, EchoSource, Engine
+from replicas.companion import Companion
+from replicas.echo_engine import EchoEngine, EchoSource
+from replicas.engine import Engine
 from replicas.replica import Replica
 from tests.adapter_cache.adapters import make_key, publish
 from tests.replicas.rows import make_row, small_layout
@@ -91,6 +93,7 @@ class Stack:
     max_bytes: int = 1 << 20
     deadline_s: float = 10.0
     store: SlowStore = field(default_factory=SlowStore)
+    companions: list[Companion] = field(default_factory=list)
     reading: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def __post_init__(self) -> None:

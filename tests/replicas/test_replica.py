@@ -14,7 +14,7 @@ from contracts.errors import (
 )
 from contracts.generation import GenerateRequest, TokenBatch, TokenDelta
 from contracts.replica import ReplicaInfo
-from replicas.engine import EchoEngine
+from replicas.echo_engine import EchoEngine
 from tests.replicas.engines import (
     Stack,
     SteppedEngine,
