@@ -7,7 +7,7 @@ from contracts.adapters import BASE
 from contracts.errors import AdapterCorrupt, InvalidRequest
 from contracts.generation import GenerateRequest, Sampling, TokenDelta, TokenLogprob
 from flora.layout import AdapterLayout
-from replicas.engine import EchoEngine, EchoSource
+from replicas.echo_engine import EchoEngine, EchoSource
 from tests.replicas.rows import small_layout, write_row
 
 

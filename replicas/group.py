@@ -1,0 +1,120 @@
+"""The requests of one call to a replica, from their adapters' arrival to their last tokens."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
+
+from adapter_cache.fetcher import AdapterFetcher
+from contracts.errors import EngineFailed, ServingError
+from contracts.generation import GenerateRequest, TokenBatch, TokenDelta
+from replicas.companion import Companion
+from replicas.engine import Engine, TokenSource
+
+
+class Group:
+    """The requests of one call: those still on their way in, and those that produce tokens."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        fetcher: AdapterFetcher,
+        companions: Sequence[Companion],
+        requests: tuple[GenerateRequest, ...],
+    ) -> None:
+        self._engine = engine
+        self._fetcher = fetcher
+        self._companions = companions
+        self._requests = requests
+        self._wake = asyncio.Event()
+        self._running: dict[int, TokenSource] = {}
+        self._told: list[TokenDelta] = []
+        self._tasks = {
+            index: asyncio.create_task(self._enter(index, request))
+            for index, request in enumerate(requests)
+        }
+        self._holds: dict[int, AsyncExitStack] = {}
+
+    @property
+    def finished(self) -> bool:
+        return not (self._tasks or self._running or self._told)
+
+    async def step(self) -> TokenBatch:
+        """Wait for news and take all of it."""
+        await self._wake.wait()
+        self._wake.clear()
+        deltas, self._told = self._told, []
+        for index, source in list(self._running.items()):
+            deltas += self._drain(index, source)
+            if source.finished:
+                await self._leave(index)
+        return TokenBatch(tuple(deltas))
+
+    async def cancel(self, request_ids: Collection[str]) -> None:
+        """End requests that are still on their way in; those that run are the engine's to end."""
+        indices = [
+            index
+            for index, task in self._tasks.items()
+            if self._requests[index].request_id in request_ids and not task.cancelling()
+        ]
+        for index in indices:
+            choices = range(self._requests[index].sampling.n)
+            self._told += [TokenDelta(index, c, finish_reason="abort") for c in choices]
+        await self._turn_back(indices)
+
+    async def close(self) -> None:
+        """End what is left. Files are let go even when the engine can't be told any more."""
+        left = [*self._tasks, *self._running]
+        try:
+            await self._turn_back(list(self._tasks))
+            # Those on their way in too: a submit may have been cut in half.
+            for index in left:
+                await self._engine.abort(self._requests[index].request_id)
+        finally:
+            for index in list(self._running):
+                await self._leave(index)
+
+    async def _turn_back(self, indices: Sequence[int]) -> None:
+        tasks = [self._tasks[index] for index in indices]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for index in indices:
+            # A task that never began has not taken itself off the list.
+            self._tasks.pop(index, None)
+        self._wake.set()
+
+    def _drain(self, index: int, source: TokenSource) -> list[TokenDelta]:
+        try:
+            return source.drain(index)
+        except ServingError as error:
+            return [TokenDelta(index, error=error)]
+
+    async def _enter(self, index: int, request: GenerateRequest) -> None:
+        """Fetch, hold, submit. Ends with the request running, or with its error to be told."""
+        stack = AsyncExitStack()
+        try:
+            row = None
+            if not request.adapter.is_base:
+                for companion in self._companions:
+                    companion.began(request.adapter)
+                    stack.callback(companion.ended, request.adapter)
+                row = await stack.enter_async_context(self._fetcher.hold(request.adapter))
+            self._running[index] = await self._engine.submit(request, row, self._wake)
+            self._holds[index] = stack
+        except ServingError as error:
+            self._told.append(TokenDelta(index, error=error))
+        except Exception as error:
+            self._told.append(TokenDelta(index, error=_unexpected(error)))
+        finally:
+            if index not in self._holds:
+                await stack.aclose()
+            self._tasks.pop(index, None)
+            self._wake.set()
+
+    async def _leave(self, index: int) -> None:
+        del self._running[index]
+        await self._holds.pop(index).aclose()
+
+
+def _unexpected(error: Exception) -> EngineFailed:
+    return EngineFailed(f"The request could not be started ({type(error).__name__}).")
