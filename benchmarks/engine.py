@@ -1,9 +1,11 @@
 """Question: what does a different adapter on every request cost inside one engine?
 
 One run, one machine: the base model, fLoRA rank 1, and vLLM's own LoRA at ranks 1 and 8, each in an
-engine of its own with the same settings, measured in turn round by round, so that a drift of the
-machine meets all of them. Ceiling: the base model, 1.0 by definition. A decode step of 32 adapters
-reads 32 rows beside the weights, which on a CPU bounds fLoRA at about 0.95 to 0.98.
+engine of its own with the same settings. What is compared runs side by side: a round is the base
+and one other method, in the other order every round, each after a short unmeasured pass of its
+own, so that neither a drift of the machine nor what ran before it favours one of them. Ceiling: the
+base model, 1.0 by definition. A decode step of 32 adapters reads 32 rows beside the weights, which
+on a CPU bounds fLoRA at about 0.95 to 0.98.
 
 vLLM compiles no CPU model that has LoRA layers, so LoRA's share in compiled mode is that of its
 eager engine against the compiled base: what a user gets.
@@ -15,7 +17,9 @@ import os
 import signal
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,8 +29,9 @@ from benchmarks.record import summarise, write_record
 from benchmarks.vllm_methods import Load, Method
 from replicas.config import ReplicaConfig
 
-METHODS = (("base", 0), ("flora", 1), ("lora", 1), ("lora", 8))
+LORA_RANKS = (1, 8)
 MAIN_LOAD = Load(32, 32)
+WARM_LOAD = Load(32, 32, num_output_tokens=4)
 ADAPTER_COUNTS = (1, 8, 64, 256)
 SEED = 0
 
@@ -46,49 +51,65 @@ async def measure(mode: str, args: argparse.Namespace, folder: Path, samples: Sa
         kv_cache_bytes=1 << 30,
         enforce_eager=mode == "eager",
     )
-    methods = []
+    async with running(mode, Method("base", 0, config, folder / "base"), 0) as base:
+        async with running(mode, Method("flora", 1, config, folder / "flora"), 256) as flora:
+            await compare(mode, base, flora, MAIN_LOAD, args.rounds, "", samples)
+            if mode == "eager" and not args.quick:  # the kernel is the same in both modes
+                await compare_counts(mode, base, flora, args.rounds, samples)
+            trips = await flora.load_round_trip_s()
+            held = await flora.activation_hold_s()
+            samples["activation_hold_ms_p50"] += [time_s * 1e3 for time_s in held]
+            samples["activation_round_trip_ms_p50"] += [time_s * 1e3 for time_s in trips]
+        for rank in LORA_RANKS:
+            method = Method("lora", rank, config, folder / "lora")
+            async with running(mode, method, MAIN_LOAD.num_adapters) as lora:
+                await compare(mode, base, lora, MAIN_LOAD, max(1, args.rounds // 5), "", samples)
+
+
+@asynccontextmanager
+async def running(mode: str, method: Method, num_adapters: int) -> AsyncIterator[Method]:
+    """The method's engine, started and warm, until the block ends."""
     try:
-        for kind, rank in METHODS:
-            method = Method(kind, rank, config, folder / kind)
-            with console.status(f"{mode}: starting {method.name}"):
-                await method.start(256 if kind == "flora" else 32)
-            methods.append(method)
-        await compare(mode, methods, MAIN_LOAD, args.rounds, "", samples)
-        if mode == "eager" and not args.quick:  # the kernel is the same in both modes
-            await compare_counts(mode, methods[:2], args.rounds, samples)
-        trips = await methods[1].load_round_trip_s()
-        held = await methods[1].activation_hold_s()
-        samples["activation_hold_ms_p50"] += [time_s * 1e3 for time_s in held]
-        samples["activation_round_trip_ms_p50"] += [time_s * 1e3 for time_s in trips]
+        with console.status(f"{mode}: starting {method.name}"):
+            await method.start(num_adapters)
+            await method.tokens_per_s(WARM_LOAD, SEED)
+        yield method
     finally:
-        for method in methods:
-            method.stop()
+        method.stop()
 
 
 async def compare_counts(
-    mode: str, methods: Sequence[Method], rounds: int, samples: Samples
+    mode: str, base: Method, flora: Method, rounds: int, samples: Samples
 ) -> None:
     """Base and fLoRA with 1 to 256 different adapters; never fewer than 32 sequences."""
     for count in ADAPTER_COUNTS:
         load = Load(max(32, count), count, num_output_tokens=32)
-        await compare(mode, methods, load, max(2, rounds - 2), f"_{count}_adapters", samples)
+        suffix = f"_{count}_adapters"
+        await compare(mode, base, flora, load, max(2, rounds // 2), suffix, samples)
 
 
 async def compare(
-    mode: str, methods: Sequence[Method], load: Load, rounds: int, suffix: str, samples: Samples
+    mode: str,
+    base: Method,
+    other: Method,
+    load: Load,
+    rounds: int,
+    suffix: str,
+    samples: Samples,
 ) -> None:
-    """Every method once a round, each round in the other order; shares are taken within a round."""
-    for method in methods:
-        await method.tokens_per_s(load, seed=SEED)  # warm-up: kernels, slots, allocator
+    """Both methods once a round, in the other order every round; shares are taken in a round."""
     for number in range(1, rounds + 1):
         speeds: dict[str, float] = {}
-        for method in methods if number % 2 else reversed(methods):
+        for method in (base, other) if number % 2 else (other, base):
+            await method.tokens_per_s(replace(load, num_output_tokens=4), SEED)  # its own caches
             speeds[method.name] = await method.tokens_per_s(load, SEED + number)
-        console.print(mode, load.num_adapters, {name: round(v) for name, v in speeds.items()})
-        base = speeds.pop("base")
-        samples[f"{mode}_base{suffix}_tokens_per_s"].append(base)
-        for name, speed in speeds.items():
-            samples[f"{mode}_{name}{suffix}_share_of_base"].append(speed / base)
+        share = speeds[other.name] / speeds[base.name]
+        console.print(
+            mode, load.num_adapters, {n: round(v) for n, v in speeds.items()}, f"{share:.3f}"
+        )
+        if other.name.startswith("flora"):
+            samples[f"{mode}_base{suffix}_tokens_per_s"].append(speeds[base.name])
+        samples[f"{mode}_{other.name}{suffix}_share_of_base"].append(share)
 
 
 def verdict(metrics: dict[str, float]) -> str:
@@ -120,10 +141,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where the record goes")
     parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
     parser.add_argument("--quick", action="store_true", help="a coarse answer, eager alone")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds a load (7; quick: 2)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds a load (10; quick: 4)")
     parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     args = parser.parse_args()
-    args.rounds = args.rounds or (2 if args.quick else 7)
+    args.rounds = args.rounds or (4 if args.quick else 10)
     return args
 
 
