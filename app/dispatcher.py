@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from contracts.adapters import AdapterKey
 from contracts.errors import EngineFailed, ServingError
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo
@@ -26,6 +27,14 @@ class Dispatcher(Protocol):
         """What a replica says of itself. Raises NotReady while none is up."""
         ...
 
+    async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
+        """Have every replica bring these to its node; what cannot be fetched is left out."""
+        ...
+
+    async def metrics(self) -> dict[str, bytes]:
+        """What each replica has counted, as Prometheus text, by its id; without the silent ones."""
+        ...
+
 
 class Replica(Protocol):
     """The methods of `replicas.ray_deployment.ReplicaDeployment` that the door calls."""
@@ -35,6 +44,10 @@ class Replica(Protocol):
     async def cancel(self, request_ids: tuple[str, ...]) -> None: ...
 
     async def describe(self) -> ReplicaInfo: ...
+
+    async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None: ...
+
+    async def metrics(self) -> tuple[str, bytes]: ...
 
 
 class LocalDispatcher:
@@ -61,3 +74,11 @@ class LocalDispatcher:
     async def describe(self) -> ReplicaInfo:
         """See Dispatcher."""
         return await self._replica.describe()
+
+    async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
+        """See Dispatcher."""
+        await self._replica.prefetch(keys)
+
+    async def metrics(self) -> dict[str, bytes]:
+        """See Dispatcher."""
+        return dict([await self._replica.metrics()])

@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from adapter_cache.registry_guard import AlwaysWhole, Guard
 from adapter_cache.store import AdapterStore
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
 from app.gather import Gather
-from app.model_name import ModelName, parse_model_name
+from app.model_name import ModelName, parse_model_name, unknown_model
+from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.token_stream import TokenStream
 from app.window import Ask
 from contracts.adapters import DEFAULT_TENANT, TenantId
-from contracts.errors import NotReady
+from contracts.errors import NotReady, ServiceError, ServingError
 from contracts.replica import ReplicaInfo
 from flora.adapter_config import AdapterLimits
 from flora.layout import AdapterLayout
@@ -27,6 +29,7 @@ class DoorLimits:
     request_timeout_s: float = 600.0
     max_parallel_uploads: int = 2
     ready_timeout_s: float = 5.0
+    metrics_timeout_s: float = 0.5
     adapter: AdapterLimits = field(default_factory=AdapterLimits)
 
 
@@ -48,6 +51,8 @@ class Door:
         metrics: DoorMetrics,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        guard: Guard | None = None,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
         self.base_model = base_model
         self.store = store
@@ -57,6 +62,8 @@ class Door:
         self.metrics = metrics
         self.clock = clock
         self.new_id = new_id
+        self.guard = guard or AlwaysWhole()
+        self.prefetcher = prefetcher or Prefetcher(dispatcher)
         self.started_at_s = int(clock())
         self.uploads = asyncio.Semaphore(limits.max_parallel_uploads)
         self._gather = gather
@@ -70,6 +77,14 @@ class Door:
     def model(self, text: str) -> ModelName:
         """The `model` field of a request. Raises UnknownModel."""
         return parse_model_name(text, self.base_model)
+
+    async def unknown(self, text: str) -> ServingError:
+        """What to raise for a name that the store does not have: it may not have it *yet*."""
+        try:
+            await self.guard.require_whole()
+        except ServiceError as error:
+            return error
+        return unknown_model(text)
 
     async def info(self) -> ReplicaInfo:
         """The replica's facts, asked for once. Raises NotReady."""
@@ -90,6 +105,14 @@ class Door:
                 return await self.dispatcher.describe()
         except TimeoutError:
             raise NotReady("The engine does not answer yet.") from None
+
+    async def replica_metrics(self) -> dict[str, bytes]:
+        """What replicas have counted, by their ids; empty where they do not answer in time."""
+        try:
+            async with asyncio.timeout(self.limits.metrics_timeout_s):
+                return await self.dispatcher.metrics()
+        except (ServingError, TimeoutError):
+            return {}
 
     async def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
         """One stream per ask, once their window has closed.

@@ -9,11 +9,11 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from app.adapter_entry import adapter_entry, version_entries
 from app.door import Door
 from app.http_body import bounded_chunks, read_body
 from app.http_models import PageLimit, adapter_cursor, list_object
-from app.model_name import ModelName, unknown_model
-from contracts.adapters import ADAPTER_NAME, AdapterManifest, AdapterRef
+from contracts.adapters import ADAPTER_NAME
 from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest, Overloaded
 from flora.adapter_config import AdapterLimits
 from flora.adapter_files import read_adapter
@@ -48,23 +48,26 @@ def adapter_routes(door: Door) -> APIRouter:
     async def list_adapters(limit: PageLimit = 100, after: str = "") -> dict[str, Any]:
         """Current versions in order of name; `after` is the last name seen."""
         cursor = adapter_cursor(after)
+        await door.guard.require_whole()
         manifests, more = await door.store.page(door.tenant(), cursor, limit)
-        return list_object([_entry(door, manifest) for manifest in manifests], bool(more), "name")
+        entries = [adapter_entry(door.base_model, manifest) for manifest in manifests]
+        return list_object(entries, bool(more), "name")
 
     @router.get("/{name}")
     async def show(name: str) -> dict[str, Any]:
         """The current version, and all kept ones."""
         versions = await door.store.versions(door.tenant(), name) if _named(name) else []
-        current = await door.store.describe(AdapterRef(door.tenant(), name)) if versions else None
-        if current is None:
-            raise unknown_model(name)
-        return {**_entry(door, current), "versions": [_entry(door, m) for m in versions]}
+        if not versions:
+            raise await door.unknown(name)
+        pins = await door.store.pins(door.tenant(), name)
+        entries = version_entries(door.base_model, versions, pins)
+        return {**adapter_entry(door.base_model, versions[-1]), "versions": entries}
 
     @router.delete("/{name}")
     async def delete(name: str) -> dict[str, Any]:
         """Forget the adapter with all its versions."""
         if not _named(name) or not await door.store.delete(door.tenant(), name):
-            raise unknown_model(name)
+            raise await door.unknown(name)
         return {"id": name, "object": "adapter.deleted", "deleted": True}
 
     return router
@@ -91,7 +94,7 @@ async def _publish(door: Door, name: str, request: Request) -> dict[str, Any]:
         num_modules=compiled.num_modules,
         created_at_s=door.clock(),
     )
-    return _entry(door, manifest)
+    return adapter_entry(door.base_model, manifest)
 
 
 def _compile(
@@ -146,19 +149,3 @@ def _role(filename: str) -> str:
 
 def _named(name: str) -> bool:
     return ADAPTER_NAME.fullmatch(name) is not None
-
-
-def _entry(door: Door, manifest: AdapterManifest) -> dict[str, Any]:
-    key = manifest.key
-    return {
-        "id": str(ModelName(door.base_model, key.name)),
-        "object": "adapter",
-        "name": key.name,
-        "version": key.version,
-        "digest": key.digest,
-        "size_bytes": key.size_bytes,
-        "rank": manifest.rank,
-        "num_modules": manifest.num_modules,
-        "base_fingerprint": manifest.base_fingerprint,
-        "created": int(manifest.created_at_s),
-    }

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from app.door import Door
+from app.http_adapter_versions import adapter_version_routes
 from app.http_adapters import adapter_routes
 from app.http_completions import completion_routes
 from app.http_errors import install_error_handlers
@@ -18,7 +19,8 @@ def create_app(door: Door) -> FastAPI:
         completion_routes(door),
         model_routes(door),
         adapter_routes(door),
-        metrics_routes(door.metrics),
+        adapter_version_routes(door),
+        metrics_routes(door),
     ):
         app.include_router(router)
     return app

@@ -34,7 +34,11 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 async def parse_body(request: Request, kind: type[Body], max_bytes: int) -> Body:
     """The body as a `kind`. Raises InvalidRequest that names the field at fault."""
-    body = await read_body(request, max_bytes)
+    return parse_json(await read_body(request, max_bytes), kind)
+
+
+def parse_json(body: bytes, kind: type[Body]) -> Body:
+    """`body` as a `kind`. Raises InvalidRequest that names the field at fault."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

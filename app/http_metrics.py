@@ -4,16 +4,18 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from app.door_metrics import DoorMetrics
+from app.door import Door
+from app.replica_metrics import merged
 
 
-def metrics_routes(metrics: DoorMetrics) -> APIRouter:
-    """What this ingress process has counted."""
+def metrics_routes(door: Door) -> APIRouter:
+    """What this ingress process and the replicas have counted."""
     router = APIRouter()
 
     @router.get("/metrics")
     async def scrape() -> Response:
-        """Counters in Prometheus' text form."""
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        """Prometheus' text form; replicas that do not answer in time are left out."""
+        texts = await door.replica_metrics()
+        return Response(merged(door.metrics.render(), texts), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.door import Door
-from app.model_name import ModelName, unknown_model
+from app.model_name import ModelName
 from contracts.adapters import ADAPTER_NAME, AdapterManifest
 from contracts.errors import InvalidRequest
 
@@ -26,6 +26,7 @@ def model_routes(door: Door) -> APIRouter:
         manifests: list[AdapterManifest] = []
         has_more = True
         if room:
+            await door.guard.require_whole()
             manifests, next_cursor = await door.store.page(door.tenant(), cursor, room)
             has_more = bool(next_cursor)
         return list_object([*base, *(_adapter_entry(door, m) for m in manifests)], has_more)
@@ -39,7 +40,7 @@ def model_routes(door: Door) -> APIRouter:
             return _base_entry(door)
         manifest = await door.store.describe(ref)
         if manifest is None:
-            raise unknown_model(model_id)
+            raise await door.unknown(model_id)
         return {**_adapter_entry(door, manifest), "id": str(name)}
 
     @router.get("/healthz")
@@ -49,8 +50,9 @@ def model_routes(door: Door) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> dict[str, str]:
-        """The engine and the store answer now."""
+        """The engine and the store answer now, and the registry is complete."""
         await door.store.ping()
+        await door.guard.require_whole()
         await door.ask_replica()
         return {"status": "ready"}
 

@@ -12,6 +12,7 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
+from contracts.adapters import AdapterKey
 from contracts.errors import EngineFailed, NotReady, Overloaded, ServingError
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo
@@ -29,14 +30,24 @@ class RayDispatcher:
     """Sends groups to `replica`, whose methods are those of `ReplicaDeployment`.
 
     A cancel goes to every replica: ids are unique, an id that runs elsewhere is ignored, and it
-    does not wait in the queue behind the requests that it is to end.
+    does not wait in the queue behind the requests that it is to end. A prefetch goes to every
+    replica, too: which of them will serve the adapter is not known yet.
     """
 
-    def __init__(self, replica: "DeploymentHandle[Any]", *, cancel_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        replica: "DeploymentHandle[Any]",
+        *,
+        cancel_timeout_s: float = 5.0,
+        prefetch_timeout_s: float = 10.0,
+        metrics_timeout_s: float = 0.5,
+    ) -> None:
         self._replica = replica
         self._stream = replica.options(method_name="generate", stream=True)
         self._describe = replica.options(method_name="describe")
         self._cancel_timeout_s = cancel_timeout_s
+        self._prefetch_timeout_s = prefetch_timeout_s
+        self._metrics_timeout_s = metrics_timeout_s
 
     async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
         """See Dispatcher."""
@@ -48,9 +59,8 @@ class RayDispatcher:
 
     async def cancel(self, request_ids: tuple[str, ...]) -> None:
         """See Dispatcher."""
-        answers = self._replica.broadcast("cancel", request_ids)
         try:
-            await answers.results_async(timeout_s=self._cancel_timeout_s, return_exceptions=True)
+            await self._ask_all("cancel", request_ids, timeout_s=self._cancel_timeout_s)
         except (RayError, RayServeException, TimeoutError) as error:
             raise EngineFailed("The engine did not take the cancellation.") from error
 
@@ -61,6 +71,26 @@ class RayDispatcher:
         except (RayError, RayServeException) as error:
             raise translate(error) from error
         return info
+
+    async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
+        """See Dispatcher."""
+        try:
+            await self._ask_all("prefetch", keys, timeout_s=self._prefetch_timeout_s)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise EngineFailed("The engine did not take the prefetch.") from error
+
+    async def metrics(self) -> dict[str, bytes]:
+        """See Dispatcher."""
+        try:
+            answers = await self._ask_all("metrics", timeout_s=self._metrics_timeout_s)
+        except (RayError, RayServeException, TimeoutError):
+            return {}
+        return dict(answer for answer in answers if isinstance(answer, tuple))
+
+    async def _ask_all(self, method: str, *arguments: object, timeout_s: float) -> list[Any]:
+        """The answer or the exception of each replica that runs now."""
+        broadcast = self._replica.broadcast(method, *arguments)
+        return list(await broadcast.results_async(timeout_s=timeout_s, return_exceptions=True))
 
 
 def translate(error: Exception) -> ServingError:

@@ -12,12 +12,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from adapter_cache.registry_guard import AlwaysWhole, Guard
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
 from app.model_name import unknown_model
+from app.prefetch import Prefetcher
 from app.token_stream import TokenStream
 from contracts.adapters import BASE, AdapterKey, AdapterRef
-from contracts.errors import EngineFailed, ServingError, StoreUnavailable
+from contracts.errors import EngineFailed, ServingError, StoreUnavailable, UnknownModel
 from contracts.generation import GenerateRequest, Sampling, TokenBatch
 
 _LOG = logging.getLogger(__name__)
@@ -40,12 +42,16 @@ class Ask:
 class Resolver(Protocol):
     """The one method of the adapter store that a window calls."""
 
-    async def resolve(self, refs: Sequence[AdapterRef]) -> list[AdapterKey | None]:
-        """Keys of `refs`, in their order; None where an adapter is unknown."""
+    async def resolve(
+        self, refs: Sequence[AdapterRef]
+    ) -> Sequence[AdapterKey | StoreUnavailable | None]:
+        """Keys of `refs`, in their order; None where an adapter is unknown, the error where nobody
+        can say now. Raises StoreUnavailable when that is so for all of them.
+        """
         ...
 
 
-Found = Mapping[AdapterRef, AdapterKey | None] | ServingError
+Found = Mapping[AdapterRef, AdapterKey | StoreUnavailable | None] | ServingError
 """What the store knows of each ref, or how it failed to answer."""
 
 
@@ -78,7 +84,8 @@ def _key_of(ask: Ask, found: Found) -> AdapterKey | ServingError:
         return BASE
     if isinstance(found, ServingError):
         return found
-    return found.get(ask.adapter) or unknown_model(ask.model)
+    key = found.get(ask.adapter)
+    return unknown_model(ask.model) if key is None else key
 
 
 class Window:
@@ -86,7 +93,8 @@ class Window:
 
     `store_timeout_s` bounds a resolve; `base_wait_s` is how long base-model requests wait for
     their neighbours' adapters before they go ahead as a group of their own, so that a slow store
-    costs them at most that.
+    costs them at most that. `guard` is asked before a name is called unknown. Replicas that the
+    group does not go to hear through `prefetcher` which adapters are in use.
     """
 
     def __init__(
@@ -96,10 +104,14 @@ class Window:
         *,
         store_timeout_s: float,
         base_wait_s: float = 0.005,
+        guard: Guard | None = None,
+        prefetcher: Prefetcher | None = None,
         metrics: DoorMetrics | None = None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
+        self._guard = guard or AlwaysWhole()
+        self._prefetcher = prefetcher or Prefetcher(dispatcher)
         self._store_timeout_s = store_timeout_s
         self._base_wait_s = base_wait_s
         self.metrics = metrics or DoorMetrics()
@@ -129,6 +141,7 @@ class Window:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._prefetcher.aclose()
         for request_id in tuple(self._running):
             self._fail(request_id, EngineFailed("The server is stopping."))
 
@@ -147,7 +160,8 @@ class Window:
     async def _resolve(self, refs: Sequence[AdapterRef]) -> Found:
         try:
             async with asyncio.timeout(self._store_timeout_s):
-                return dict(zip(refs, await self._store.resolve(refs), strict=True))
+                with self.metrics.resolve_seconds.time():
+                    return dict(zip(refs, await self._store.resolve(refs), strict=True))
         except ServingError as error:
             return error
         except TimeoutError:
@@ -157,10 +171,26 @@ class Window:
             return StoreUnavailable("The adapter registry failed.")
 
     async def _run(self, plan: WindowPlan) -> None:
-        for request_id, error in plan.refused:
-            self._fail(request_id, error)
         for group in plan.groups:
+            # The prefetch is a task of its own, behind the group's: it delays nobody.
             self._spawn(self._pump(group))
+            self._prefetcher.hint(request.adapter for request in group)
+        doubt = None
+        if any(isinstance(error, UnknownModel) for _, error in plan.refused):
+            doubt = await self._doubt()
+        for request_id, error in plan.refused:
+            self._fail(request_id, doubt if doubt and isinstance(error, UnknownModel) else error)
+
+    async def _doubt(self) -> ServingError | None:
+        """Why a name that the registry does not have may exist all the same."""
+        try:
+            async with asyncio.timeout(self._store_timeout_s):
+                await self._guard.require_whole()
+        except ServingError as error:
+            return error
+        except TimeoutError:
+            return StoreUnavailable("The adapter registry did not answer in time.")
+        return None
 
     async def _pump(self, requests: tuple[GenerateRequest, ...]) -> None:
         """Fan one group's step stream out; whatever happens, every stream of it ends."""

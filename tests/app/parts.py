@@ -13,20 +13,22 @@ from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from adapter_cache.registry_guard import Guard
 from adapter_cache.store import AdapterStore, MemoryStore
 from app.dispatcher import LocalDispatcher, Replica
 from app.door import Door, DoorLimits
 from app.gather import LocalGather
 from app.http_api import create_app
+from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.window import Window
-from contracts.adapters import DEFAULT_TENANT, AdapterManifest, TenantId
+from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterManifest, TenantId
 from contracts.errors import EngineFailed
 from contracts.generation import GenerateRequest, TokenBatch, TokenDelta, TokenLogprob
 from contracts.replica import ReplicaInfo
-from flora.adapter_files import read_adapter
+from flora.adapter_files import read_adapter, write_adapter
 from flora.codec import compile_adapter
-from tests.flora.adapters import LIMITS, make_bytes
+from tests.flora.adapters import LIMITS, make_adapter
 from tests.flora.layouts import make_layout
 
 BASE = "tiny"
@@ -59,6 +61,7 @@ class CountingReplica:
         self.step_s = step_s
         self.groups: list[tuple[GenerateRequest, ...]] = []
         self.cancelled: set[str] = set()
+        self.prefetched: list[tuple[AdapterKey, ...]] = []
         self.ready = True
 
     async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
@@ -92,6 +95,17 @@ class CountingReplica:
         if not self.ready:
             await asyncio.sleep(3600)
         return ReplicaInfo(BASE, MAX_LEN, VOCAB, 8, make_layout().to_json())
+
+    async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
+        self.prefetched.append(keys)
+
+    async def metrics(self) -> tuple[str, bytes]:
+        if not self.ready:
+            await asyncio.sleep(3600)
+        return (
+            "r0",
+            b"# HELP fetches_total Fetches.\n# TYPE fetches_total counter\nfetches_total 7\n",
+        )
 
 
 def _delta(index: int, choice: int, step: int, request: GenerateRequest) -> TokenDelta:
@@ -127,10 +141,12 @@ def make_door(
     store: AdapterStore | None = None,
     limits: DoorLimits | None = None,
     wait_s: float = 0.0,
+    guard: Guard | None = None,
 ) -> Door:
     store = store or MemoryStore()
     dispatcher = LocalDispatcher(replica or CountingReplica())
-    window = Window(store, dispatcher, store_timeout_s=0.2)
+    prefetcher = Prefetcher(dispatcher)
+    window = Window(store, dispatcher, store_timeout_s=0.2, guard=guard, prefetcher=prefetcher)
     ids = itertools.count()
     return Door(
         base_model=BASE,
@@ -142,15 +158,18 @@ def make_door(
         metrics=window.metrics,
         clock=lambda: 1_700_000_000.5,
         new_id=lambda: f"id{next(ids)}",
+        guard=guard,
+        prefetcher=prefetcher,
     )
 
 
 async def publish(
-    store: AdapterStore, name: str, tenant: TenantId = DEFAULT_TENANT
+    store: AdapterStore, name: str, tenant: TenantId = DEFAULT_TENANT, seed: int = 0
 ) -> AdapterManifest:
-    """The default test adapter under `name`."""
+    """A test adapter under `name`; another `seed` gives other bytes."""
     layout = make_layout()
-    made = compile_adapter(layout, read_adapter(*make_bytes(), LIMITS), LIMITS)
+    weights, config = write_adapter(make_adapter(layout, seed=seed), "float32")
+    made = compile_adapter(layout, read_adapter(weights, config, LIMITS), LIMITS)
     return await store.publish(
         tenant,
         name,

@@ -12,7 +12,13 @@ from app.dispatcher import LocalDispatcher
 from app.token_stream import TokenStream
 from app.window import Ask, Window, plan_window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterRef, Digest
-from contracts.errors import EngineFailed, ServingError, StoreUnavailable, UnknownModel
+from contracts.errors import (
+    EngineFailed,
+    NotReady,
+    ServingError,
+    StoreUnavailable,
+    UnknownModel,
+)
 from contracts.generation import Sampling
 from tests.app.parts import CountingReplica, publish
 
@@ -78,6 +84,15 @@ def test_a_failed_store_refuses_only_who_needs_it() -> None:
     plan = plan_window([make_ask(0), make_ask(1, "a")], down)
     assert [r.request_id for r in plan.groups[0]] == ["r0"]
     assert plan.refused == (("r1", down),)
+
+
+def test_a_name_that_nobody_can_resolve_now_fails_alone() -> None:
+    refs = [AdapterRef(DEFAULT_TENANT, name) for name in ("a", "b", "c")]
+    key, down = AdapterKey(DEFAULT_TENANT, "a", 1, Digest("d" * 64), 1), StoreUnavailable("down")
+    found = dict(zip(refs, (key, None, down), strict=True))
+    plan = plan_window([make_ask(i, ref.name) for i, ref in enumerate(refs)], found)
+    assert [[request.adapter for request in group] for group in plan.groups] == [[key]]
+    assert [type(error) for _, error in plan.refused] == [UnknownModel, StoreUnavailable]
 
 
 async def test_one_window_is_one_resolve_and_one_group() -> None:
@@ -177,3 +192,54 @@ async def test_closing_the_window_fails_what_runs() -> None:
     await window.aclose()
     assert isinstance(await read(stream), EngineFailed)
     assert "running=0" in repr(window)
+
+
+class Rebuilding:
+    """A guard that says so after `delay_s`."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+
+    async def require_whole(self) -> None:
+        await asyncio.sleep(self.delay_s)
+        raise NotReady("rebuilding")
+
+
+@pytest.mark.parametrize(("delay_s", "error"), [(0.0, NotReady), (60.0, StoreUnavailable)])
+async def test_doubt_about_an_unknown_name_delays_no_neighbour(
+    delay_s: float, error: type[ServingError]
+) -> None:
+    store, replica = MemoryStore(), CountingReplica()
+    await publish(store, "a")
+    guard = Rebuilding(delay_s)
+    window = Window(store, LocalDispatcher(replica), store_timeout_s=0.1, guard=guard)
+    known, unknown = window.open([make_ask(0, "a"), make_ask(1, "b")])
+    async with asyncio.timeout(0.09):
+        assert await read(known) == "a0 a1 a2 "
+    assert isinstance(await read(unknown), error)
+
+
+async def test_adapters_are_announced_once_beside_their_group() -> None:
+    store, replica = MemoryStore(), CountingReplica()
+    for seed, name in enumerate("ab"):
+        await publish(store, name, seed=seed)
+    window = make_window(store, replica)
+    await read_all(window.open([make_ask(0, "a"), make_ask(1, "a"), make_ask(2)]))
+    await read_all(window.open([make_ask(3, "a"), make_ask(4, "b")]))
+    assert [[key.name for key in keys] for keys in replica.prefetched] == [["a"], ["b"]]
+
+
+async def test_a_prefetch_that_hangs_or_fails_holds_up_nothing() -> None:
+    class Stuck(CountingReplica):
+        async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
+            await asyncio.sleep(3600 if keys[0].name == "a" else 0)
+            raise EngineFailed("no")
+
+    store = MemoryStore()
+    for seed, name in enumerate("ab"):
+        await publish(store, name, seed=seed)
+    window = make_window(store, Stuck())
+    for name in "ab":
+        async with asyncio.timeout(1):
+            assert await read_all(window.open([make_ask(0, name)])) == [f"{name}0 {name}1 {name}2 "]
+    await window.aclose()
