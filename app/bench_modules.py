@@ -14,7 +14,7 @@ def find_bench_modules() -> dict[str, str]:
     roots = (spec.submodule_search_locations or ()) if spec else ()
     files = [path for root in roots for path in sorted(Path(root).glob("*.py"))]
     return {
-        path.stem.removeprefix(_PREFIX): f"{_PACKAGE}.{path.stem}"
+        path.stem.removeprefix(_PREFIX).replace("_", "-"): f"{_PACKAGE}.{path.stem}"
         for path in files
         if _MAIN in path.read_text(encoding="utf-8")
     }

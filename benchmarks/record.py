@@ -163,5 +163,5 @@ def _command_line() -> list[str]:
     """This process's command, without the folder that the program happens to lie in."""
     program = Path(sys.argv[0])
     is_ours = program.parent == ROOT / "benchmarks"
-    name = ["flora", "bench", program.stem] if is_ours else [program.name]
+    name = ["flora", "bench", program.stem.replace("_", "-")] if is_ours else [program.name]
     return [*name, *sys.argv[1:]]

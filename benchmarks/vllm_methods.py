@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -47,10 +48,13 @@ class Method:
         self._llm: AsyncLLM
         self._count = 0
 
-    async def start(self, num_adapters: int) -> None:
-        """Start the engine and write `num_adapters` adapters where it finds them."""
+    async def start(self, num_adapters: int, max_resident: int | None = None) -> None:
+        """Start the engine and write `num_adapters` adapters where it finds them.
+
+        LoRA has room for `max_resident` of them on the device (None: all).
+        """
         prepare_process(self._config)
-        self._llm = AsyncLLM.from_engine_args(self._args(num_adapters))
+        self._llm = AsyncLLM.from_engine_args(self._args(max_resident or num_adapters))
         if self._kind == "flora":
             paths = write_rows(await self.layout(), num_adapters, self._folder)
         elif self._kind == "lora":
@@ -77,6 +81,32 @@ class Method:
                 group.create_task(self._answer(prompt, adapter, load.num_output_tokens))
         elapsed_s = time.perf_counter() - started_s
         return load.num_sequences * load.num_output_tokens / elapsed_s
+
+    async def token_times_s(
+        self, prompt: list[int], index: int, num_tokens: int
+    ) -> AsyncGenerator[tuple[float, int]]:
+        """When each output came, and how many tokens it brought, with adapter `index`."""
+        self._count += 1
+        params = SamplingParams(
+            max_tokens=num_tokens,
+            ignore_eos=True,
+            temperature=0.0,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        async for output in self._llm.generate(
+            tokens_input(prompt),
+            params,
+            f"{self.name}-{self._count}",
+            lora_request=self._adapters[index],
+        ):
+            yield time.perf_counter(), len(output.outputs[0].token_ids)
+
+    async def ttft_s(self, prompt: list[int], index: int) -> float:
+        """Time to the only token of an answer with adapter `index`."""
+        started_s = time.perf_counter()
+        async for came_s, _ in self.token_times_s(prompt, index, 1):
+            return came_s - started_s
+        raise RuntimeError("the engine gave no token")
 
     async def activation_hold_s(self) -> list[float]:
         """How long each slot activation since the last call held the engine loop."""
