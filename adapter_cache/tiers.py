@@ -47,8 +47,7 @@ class Tiers:
         self._places = asyncio.Semaphore(max_parallel)
         self._clock = clock
         self._rng = rng
-        *uppers, last = (_Tier(tier, metrics, clock) for tier in tiers)
-        self._uppers, self._last = uppers, last
+        *self._uppers, self._last = (_Tier(tier, metrics, clock) for tier in tiers)
 
     async def bring(self, digest: Digest, deadline_s: float) -> Path:
         """The node's file of `digest`, verified.
@@ -79,13 +78,13 @@ class Tiers:
 
     async def _walk(self, digest: Digest, end_s: float) -> Path:
         lacking: list[_Tier] = []
-        for num_after, tier in zip(range(len(self._uppers), 0, -1), self._uppers, strict=True):
+        for position, tier in enumerate(self._uppers):
             if tier.rests:
                 continue
+            # An equal share of the time that is left: the tiers after it need theirs.
+            left_s = end_s - asyncio.get_running_loop().time()
             try:
-                # An equal share of the time that is left: the tiers after it need theirs.
-                now_s = asyncio.get_running_loop().time()
-                async with asyncio.timeout_at(now_s + (end_s - now_s) / (num_after + 1)):
+                async with asyncio.timeout(left_s / (len(self._uppers) - position + 1)):
                     blob = await tier.read(digest)
             except (StoreUnavailable, TimeoutError) as error:
                 tier.rest(error)
@@ -132,7 +131,7 @@ class _Tier:
         self.blobs = blobs
         self.meter = metrics.meter(blobs.name)
         self._clock = clock
-        self._rested_s = -float("inf")
+        self._rests_until_s = -float("inf")
         self._is_failing = False
 
     async def read(self, digest: Digest) -> bytes | None:
@@ -153,10 +152,10 @@ class _Tier:
 
     @property
     def rests(self) -> bool:
-        return self._clock() < self._rested_s
+        return self._clock() < self._rests_until_s
 
     def rest(self, error: Exception) -> None:
-        self._rested_s = self._clock() + _REST_S
+        self._rests_until_s = self._clock() + _REST_S
         if not self._is_failing:
             self._is_failing = True
             _log.warning("passing over %s: %s", self.blobs.name, str(error) or "no answer in time")
