@@ -5,7 +5,7 @@ from adapter_cache.missing import MissingDigests
 from contracts.adapters import Digest
 from tests.adapter_cache.tiers import FakeClock
 
-STEPS = st.lists(st.tuples(st.sampled_from(["add", "ask", "wait"]), st.integers(0, 6)), max_size=60)
+STEPS = st.lists(st.tuples(st.sampled_from(["add", "ask", "wait"]), st.integers(0, 3)), max_size=60)
 
 
 @given(STEPS, st.integers(0, 5), st.integers(1, 4))
