@@ -51,6 +51,17 @@ class AlwaysWhole:
         return None
 
 
+class MarkerGuard:
+    """The Guard of a process that reads the marker and leaves the rebuild to others."""
+
+    def __init__(self, marker: RegistryMarker) -> None:
+        self._marker = marker
+
+    async def require_whole(self) -> None:
+        if not await self._marker.is_whole():
+            raise NotReady("The adapter registry is being rebuilt.")
+
+
 class RegistryGuard:
     """Looks at the marker every `check_s` seconds, and rebuilds when it is gone.
 
@@ -74,9 +85,11 @@ class RegistryGuard:
 
     async def require_whole(self) -> None:
         """See Guard. A marker that is found missing here is acted on at once."""
-        if not await self._marker.is_whole():
+        try:
+            await MarkerGuard(self._marker).require_whole()
+        except NotReady:
             self._missed.set()
-            raise NotReady("The adapter registry is being rebuilt.")
+            raise
 
     async def check(self) -> bool:
         """Rebuild where the marker is gone; True when the registry is complete.
