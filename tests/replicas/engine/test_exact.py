@@ -100,15 +100,27 @@ async def test_smollm2_bfloat16(tmp_path: Path) -> None:
     assert_no_worse_than_base(await distance(SMOLLM2, tmp_path, 49_000, 0.05, dtype="bfloat16"))
 
 
+async def test_int8_rows_float32(tmp_path: Path) -> None:
+    """The oracle's W' is of the stored values: what the engine adds to them is no error at all."""
+    assert_exact(await distance(SMOLLM2, tmp_path, 49_000, 0.05, row_dtype="int8"))
+
+
+async def test_int8_rows_bfloat16(tmp_path: Path) -> None:
+    found = await distance(SMOLLM2, tmp_path, 49_000, 0.05, dtype="bfloat16", row_dtype="int8")
+    assert_no_worse_than_base(found)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_bigcode"])
 async def test_architectures_float32(tmp_path: Path, kind: str) -> None:
     model = make_tiny(kind, tmp_path / "model")
     assert_exact(await distance(model, tmp_path / "cache", 258, 0.3))
 
 
-async def test_plain_tensor_code_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("row_dtype", ["auto", "int8"])
+async def test_plain_tensor_code_float32(tmp_path: Path, row_dtype: str) -> None:
     model = make_tiny("gpt2", tmp_path / "model")
-    assert_exact(await distance(model, tmp_path / "cache", 258, 0.3, kernel="plain"))
+    changes = {"kernel": "plain", "row_dtype": row_dtype}
+    assert_exact(await distance(model, tmp_path / "cache", 258, 0.3, **changes))
 
 
 async def test_a_quantised_base(tmp_path: Path) -> None:
