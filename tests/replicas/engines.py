@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class SteppedEngine(EchoEngine):
         self.refusals: dict[str, Exception] = {}
         self.stuck: set[str] = set()
         self.abort_failure: ServingError | None = None
+        self.released: list[Digest] = []
 
     async def submit(
         self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
@@ -76,6 +78,12 @@ class SteppedEngine(EchoEngine):
         self.aborted.append(request_id)
         if (source := self.sources.pop(request_id, None)) is not None:
             source.put(TokenDelta(0, finish_reason="abort"))
+
+    async def release(self, digest: Digest) -> bool:
+        if digest in {source.request.adapter.digest for source in self.sources.values()}:
+            return False
+        self.released.append(digest)
+        return True
 
     def step(self, token: int, finish_reason: str | None = None) -> None:
         for source in self.sources.values():
@@ -99,8 +107,8 @@ class Stack:
     def __post_init__(self) -> None:
         self.cache = NodeCache(self.directory, self.max_bytes)
         limits = FetchLimits(deadline_s=self.deadline_s)
-        fetcher = AdapterFetcher(self.cache, [self.store], limits=limits)
-        self.replica = Replica(self.engine, fetcher)
+        self.fetcher = AdapterFetcher(self.cache, [self.store], limits=limits)
+        self.replica = Replica(self.engine, self.fetcher, self.companions)
 
     async def publish(self, name: str, blob: bytes | None = None, seed: int = 0) -> AdapterKey:
         row = make_row(LAYOUT, (0, 0), seed) if blob is None else blob
@@ -154,6 +162,15 @@ async def turns(count: int = 10) -> None:
     """Let everybody do what they can."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what others do, threads among them."""
+    for _ in range(10_000):
+        if is_so():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never became so")
 
 
 async def collect(

@@ -1,11 +1,13 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from contracts.adapters import BASE
+from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey, Digest
 from contracts.errors import AdapterCorrupt, InvalidRequest
 from contracts.generation import GenerateRequest, Sampling, TokenDelta, TokenLogprob
+from contracts.replica import SlotReport
 from flora.layout import AdapterLayout
 from replicas.echo_engine import EchoEngine, EchoSource
 from tests.replicas.rows import small_layout, write_row
@@ -108,3 +110,41 @@ async def test_it_says_what_a_door_needs() -> None:
     assert (info.model, info.max_model_len_tokens) == ("echo", 99)
     assert AdapterLayout.from_json(info.layout_json).base_fingerprint == "echo"
     await engine.check()
+
+
+def with_adapter(request_id: str, digest: Digest) -> GenerateRequest:
+    key = AdapterKey(DEFAULT_TENANT, "a", 1, digest, 10)
+    return replace(make_request(request_id), adapter=key)
+
+
+async def test_slots_are_counted_and_released(tmp_path: Path) -> None:
+    engine, wake = EchoEngine(step_s=60), asyncio.Event()
+    row = write_row(tmp_path / "row", small_layout(), (0, 0))
+    one, two = Digest("1" * 64), Digest("2" * 64)
+    await engine.submit(with_adapter("r", one), row, wake)
+    await engine.submit(with_adapter("s", one), row, wake)
+    assert await engine.slots() == SlotReport(64, 1, 1, 1, 0)
+    assert not await engine.release(one)
+    assert not await engine.release(two)
+    await engine.abort("r")
+    assert not await engine.release(one)
+    await engine.abort("s")
+    assert await engine.release(one)
+    assert not await engine.release(one)
+    assert await engine.slots() == SlotReport(64, 0, 1, 1, 0)
+
+
+async def test_the_slot_used_longest_ago_is_evicted(tmp_path: Path) -> None:
+    engine, wake = EchoEngine(step_s=60), asyncio.Event()
+    row = write_row(tmp_path / "row", small_layout(), (0, 0))
+    digests = [Digest(f"{number:064}") for number in range(66)]
+    await engine.submit(with_adapter("first", digests[0]), row, wake)
+    for digest in digests[1:]:
+        await engine.submit(with_adapter(digest, digest), row, wake)
+        await engine.abort(digest)
+    assert await engine.slots() == SlotReport(64, 64, 0, 66, 2)
+    # The first is in use, so it stayed.
+    await engine.submit(with_adapter("again", digests[0]), row, wake)
+    assert (await engine.slots()).hits == 1
+    await engine.stop()
+    await asyncio.sleep(0)
