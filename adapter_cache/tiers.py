@@ -5,11 +5,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 
 from adapter_cache.blobs import BlobTier
 from adapter_cache.cache_metrics import CacheMetrics
+from adapter_cache.metered_tier import MeteredTier
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.refills import Refills
 from contracts.adapters import Digest
@@ -19,7 +19,6 @@ _log = logging.getLogger(__name__)
 
 _FIRST_DELAY_S = 0.05
 _MAX_DELAY_S = 1.0
-_REST_S = 1.0
 
 
 class Tiers:
@@ -47,7 +46,7 @@ class Tiers:
         self._places = asyncio.Semaphore(max_parallel)
         self._clock = clock
         self._rng = rng
-        *self._uppers, self._last = (_Tier(tier, metrics, clock) for tier in tiers)
+        *self._uppers, self._last = (MeteredTier(tier, metrics, clock) for tier in tiers)
 
     async def bring(self, digest: Digest, deadline_s: float) -> Path:
         """The node's file of `digest`, verified.
@@ -56,18 +55,20 @@ class Tiers:
         room, and at the end of `deadline_s` StoreUnavailable or DeadlineExceeded.
         """
         outage: StoreUnavailable | None = None
+        max_delay_s = _FIRST_DELAY_S
         loop = asyncio.get_running_loop()
         end_s = loop.time() + deadline_s
         try:
             async with asyncio.timeout_at(end_s):
-                for attempt in count():
+                while True:
                     try:
                         async with self._places:
                             return await self._walk(digest, end_s)
                     except StoreUnavailable as error:
                         outage = error
                     # The place is free meanwhile. A delay beyond the end would help nobody.
-                    delay_s = self._rng() * min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0**attempt)
+                    delay_s = self._rng() * max_delay_s
+                    max_delay_s = min(2 * max_delay_s, _MAX_DELAY_S)
                     if loop.time() + delay_s >= end_s:
                         break
                     await asyncio.sleep(delay_s)
@@ -77,7 +78,7 @@ class Tiers:
         raise outage or DeadlineExceeded(late)
 
     async def _walk(self, digest: Digest, end_s: float) -> Path:
-        lacking: list[_Tier] = []
+        lacking: list[MeteredTier] = []
         for position, tier in enumerate(self._uppers):
             if tier.rests:
                 continue
@@ -98,7 +99,7 @@ class Tiers:
         return path
 
     async def _land(
-        self, tier: "_Tier", digest: Digest, blob: bytes | None, lacking: "list[_Tier]"
+        self, tier: MeteredTier, digest: Digest, blob: bytes | None, lacking: list[MeteredTier]
     ) -> Path | None:
         """The node's file; None, and one more tier in `lacking`, without the right bytes."""
         if blob is None:
@@ -122,40 +123,3 @@ class Tiers:
         for other in lacking:
             self._refills.start(other.blobs, other.meter, digest, blob)
         return path
-
-
-class _Tier:
-    """One tier with its counts, and whether it is left alone."""
-
-    def __init__(self, blobs: BlobTier, metrics: CacheMetrics, clock: Callable[[], float]) -> None:
-        self.blobs = blobs
-        self.meter = metrics.meter(blobs.name)
-        self._clock = clock
-        self._rests_until_s = -float("inf")
-        self._is_failing = False
-
-    async def read(self, digest: Digest) -> bytes | None:
-        started_s = self._clock()
-        try:
-            blob = await self.blobs.get(digest)
-        except (StoreUnavailable, asyncio.CancelledError):
-            # Cancelled: its time was over.
-            self.meter.errors.inc()
-            raise
-        self._is_failing = False
-        self.meter.seconds.observe(self._clock() - started_s)
-        return blob
-
-    def count_hit(self, blob: bytes) -> None:
-        self.meter.hits.inc()
-        self.meter.read_bytes.inc(len(blob))
-
-    @property
-    def rests(self) -> bool:
-        return self._clock() < self._rests_until_s
-
-    def rest(self, error: Exception) -> None:
-        self._rests_until_s = self._clock() + _REST_S
-        if not self._is_failing:
-            self._is_failing = True
-            _log.warning("passing over %s: %s", self.blobs.name, str(error) or "no answer in time")

@@ -18,6 +18,7 @@ from tests.adapter_cache.tiers import (
     count,
     files_in,
     others_done,
+    skip,
 )
 
 BLOB = make_blob(1)
@@ -221,3 +222,25 @@ async def test_a_node_without_room_refuses_at_once(tmp_path: Path) -> None:
         await parts.bring()
     assert (len(parts.store.asked), parts.redis.given) == (1, [])
     assert parts.counts("store") == {"hit": 1}
+
+
+def test_delays_grow_up_to_a_second_for_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        delays.append(delay_s)
+        skip(delay_s)
+
+    async def play() -> None:
+        parts = Parts(tmp_path, rng=1.0)
+        parts.store.mood = "down"
+        with pytest.raises(StoreUnavailable):
+            await parts.tiers.bring(DIGEST, 3600.0)
+
+    monkeypatch.setattr("adapter_cache.tiers.asyncio.sleep", sleep)
+    run_skipping(play)
+    assert delays[:6] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0]
+    assert set(delays[6:]) == {1.0}
+    assert 3590 < sum(delays) < 3600
