@@ -3,34 +3,28 @@
     <directory>/<digest>    one blob; its time of modification is when it was last used
     <directory>/.incoming   the blob being written
     <directory>/.ledger     sum of the blobs' sizes in bytes; its lock guards every change
+    <directory>/.frequency  how often digests were pinned lately, also of blobs that are gone
 
 The directory is the only state, so it is warm after a restart, and processes can share it, its
-budget and its order of use. A pin is a shared lock on a blob's file: eviction skips locked files,
-and the kernel drops the lock when the process that pinned it dies.
+budget and what is known of the uses. A pin is a shared lock on a blob's file: eviction skips locked
+files, and the kernel drops the lock when the process that pinned it dies.
 """
 
 import errno
-import fcntl
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_cache.digest import is_digest, require_digest, verify_blob
+from adapter_cache.eviction import Resident, bytes_to_free, eviction_order
+from adapter_cache.frequency_file import open_sketch
+from adapter_cache.node_ledger import Ledger, locked_ledger, read_total_bytes
+from adapter_cache.node_pins import NodePins, unlink_unpinned
 from contracts.adapters import Digest
 from contracts.errors import AdapterCorrupt, Overloaded
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """One blob on the node."""
-
-    used_at_ns: int
-    digest: Digest
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +36,10 @@ class NodeUsage:
     evictions: int
 
 
-@dataclass(slots=True)
-class _Pin:
-    descriptor: int
-    count: int = 0
-
-
 class NodeCache:
-    """Least recently used blobs within `max_bytes`, on a directory that should be tmpfs.
+    """The blobs most used lately within `max_bytes`, on a directory that should be tmpfs.
+
+    A use is a `pin`; `get` and `put` only count as recent. What leaves first: eviction.py.
 
     `put`, `drop` and `check_integrity` may wait for another process: call them in a thread. `get`,
     `pin`, `unpin` and `usage` are a few system calls and never wait. All are thread-safe.
@@ -62,14 +52,14 @@ class NodeCache:
         self._max_bytes = max_bytes
         self._clock_ns = clock_ns
         self._evictions = 0
-        self._pins: dict[Digest, _Pin] = {}
-        self._pins_guard = threading.Lock()
+        self._pins = NodePins()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._ledger() as ledger:
+            self._frequency = open_sketch(directory / ".frequency")
             self._evict(ledger, 0)
 
     def get(self, digest: Digest) -> Path | None:
-        """The blob's file, counted as used now, or None. Pin it to keep it."""
+        """The blob's file, the most recent now, or None. Pin it to keep it."""
         path = self._path(digest)
         try:
             self._touch(path)
@@ -78,7 +68,7 @@ class NodeCache:
         return path
 
     def put(self, digest: Digest, blob: bytes) -> Path:
-        """Keep `blob`, evicting what was used least recently; the file appears whole or not at all.
+        """Keep `blob`, evicting others; the file appears whole or not at all.
 
         Raises AdapterCorrupt when the digest is not the blob's, Overloaded when pinned blobs or the
         disk leave no room.
@@ -97,30 +87,18 @@ class NodeCache:
         return path
 
     def pin(self, digest: Digest) -> Path | None:
-        """Keep the blob until as many `unpin`s as `pin`s; None when it is not here."""
+        """Use the blob, and keep it until as many `unpin`s as `pin`s; None when it is not here."""
         path = self._path(digest)
-        with self._pins_guard:
-            held = self._pins.get(digest)
-            if held is None:
-                descriptor = _lock_shared(path)
-                if descriptor is None:
-                    return None
-                held = self._pins[digest] = _Pin(descriptor)
-            held.count += 1
-            self._touch(held.descriptor)
+        descriptor = self._pins.pin(digest, path)
+        if descriptor is None:
+            return None
+        self._touch(descriptor)
+        self._frequency.add(digest)
         return path
 
     def unpin(self, digest: Digest) -> None:
         """Undo one `pin`."""
-        with self._pins_guard:
-            held = self._pins[digest]
-            held.count -= 1
-            if held.count:
-                return
-            del self._pins[digest]
-            # Unlock, not only close: a forked child may hold the same descriptor open.
-            fcntl.flock(held.descriptor, fcntl.LOCK_UN)
-            os.close(held.descriptor)
+        self._pins.unpin(digest)
 
     def drop(self, digest: Digest) -> bool:
         """Remove the blob now; False when it is not here or some process has it pinned."""
@@ -130,15 +108,14 @@ class NodeCache:
                 size_bytes = path.stat().st_size
             except FileNotFoundError:
                 return False
-            if not _unlink_unlocked(path):
+            if not unlink_unpinned(path):
                 return False
             ledger.total_bytes -= size_bytes
             return True
 
     def usage(self) -> NodeUsage:
-        """What the ledger says now, without its lock: a number to show, not to decide by."""
-        text = (self._directory / ".ledger").read_bytes().strip()
-        used_bytes = int(text) if text.isdigit() else 0
+        """What the ledger says now, without its lock."""
+        used_bytes = read_total_bytes(self._directory / ".ledger")
         return NodeUsage(used_bytes, self._max_bytes, self._evictions)
 
     def residents(self) -> list[Resident]:
@@ -163,8 +140,7 @@ class NodeCache:
                     f"node cache holds {found_bytes} bytes, its ledger says {ledger.total_bytes}, "
                     f"its budget is {self._max_bytes}"
                 )
-            with self._pins_guard:
-                lost = self._pins.keys() - {resident.digest for resident in residents}
+            lost = self._pins.digests() - {resident.digest for resident in residents}
             if lost:
                 raise AdapterCorrupt(f"pinned blobs have left the node cache: {sorted(lost)}")
         if read_blobs:
@@ -177,7 +153,7 @@ class NodeCache:
         used_bytes = sum(resident.size_bytes for resident in residents)
         return (
             f"<NodeCache {len(residents)} blobs, {used_bytes}/{self._max_bytes} bytes, "
-            f"{len(self._pins)} pinned>"
+            f"{len(self._pins.digests())} pinned>"
         )
 
     def _path(self, digest: Digest) -> Path:
@@ -187,7 +163,7 @@ class NodeCache:
         now_ns = self._clock_ns()
         os.utime(file, ns=(now_ns, now_ns))
 
-    def _make_room(self, ledger: "_Ledger", size_bytes: int) -> None:
+    def _make_room(self, ledger: Ledger, size_bytes: int) -> None:
         # What can never fit must not empty the cache first.
         if size_bytes <= self._max_bytes < ledger.total_bytes + size_bytes:
             self._evict(ledger, size_bytes)
@@ -197,36 +173,34 @@ class NodeCache:
                 f"{ledger.total_bytes} of {self._max_bytes} bytes are in use"
             )
 
-    def _evict(self, ledger: "_Ledger", size_bytes: int) -> None:
-        """Recount; if `size_bytes` more do not fit, free room for them, oldest use first.
-
-        At least a sixteenth of the budget is freed, so that reading the directory is paid for once
-        in many puts.
-        """
+    def _evict(self, ledger: Ledger, size_bytes: int) -> None:
+        """Recount; if `size_bytes` more do not fit, free room for them."""
         residents = self.residents()
         ledger.total_bytes = sum(resident.size_bytes for resident in residents)
-        if ledger.total_bytes + size_bytes > self._max_bytes:
-            target_bytes = self._max_bytes - max(size_bytes, self._max_bytes // 16)
-            self._evict_to(ledger, residents, target_bytes)
+        self._free(
+            ledger, residents, bytes_to_free(ledger.total_bytes, size_bytes, self._max_bytes)
+        )
 
-    def _evict_to(
-        self, ledger: "_Ledger", residents: Sequence[Resident], target_bytes: int
-    ) -> None:
-        for resident in residents:
+    def _free(self, ledger: Ledger, residents: list[Resident], num_bytes: int) -> None:
+        if num_bytes <= 0:
+            return
+        self._frequency.age(len(residents))
+        target_bytes = ledger.total_bytes - num_bytes
+        for resident in eviction_order(residents, self._frequency.estimate):
             if ledger.total_bytes <= target_bytes:
                 return
-            if _unlink_unlocked(self._path(resident.digest)):
+            if unlink_unpinned(self._path(resident.digest)):
                 ledger.total_bytes -= resident.size_bytes
                 self._evictions += 1
 
-    def _write_or_evict(self, ledger: "_Ledger", path: Path, blob: bytes) -> None:
+    def _write_or_evict(self, ledger: Ledger, path: Path, blob: bytes) -> None:
         """Write; where others have filled the disk, give up as many bytes and try once more."""
         try:
             self._write(path, blob)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            self._evict_to(ledger, self.residents(), ledger.total_bytes - len(blob))
+            self._free(ledger, self.residents(), len(blob))
             self._write(path, blob)
 
     def _write(self, path: Path, blob: bytes) -> None:
@@ -239,56 +213,5 @@ class NodeCache:
             incoming.unlink(missing_ok=True)
             raise
 
-    @contextmanager
-    def _ledger(self) -> Iterator["_Ledger"]:
-        descriptor = os.open(self._directory / ".ledger", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            text = os.pread(descriptor, 32, 0).strip()
-            ledger = _Ledger(int(text) if text.isdigit() else 0)
-            try:
-                yield ledger
-            finally:
-                os.pwrite(descriptor, b"%-31d\n" % ledger.total_bytes, 0)
-        finally:
-            os.close(descriptor)
-
-
-@dataclass(slots=True)
-class _Ledger:
-    """Written back when its lock is released; a crash leaves it one blob off until a recount."""
-
-    total_bytes: int
-
-
-def _lock_shared(path: Path) -> int | None:
-    """A descriptor that keeps `path` from eviction, or None when it is not there or going."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        # It may have been unlinked between the open and the lock.
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-    except BlockingIOError:
-        pass
-    os.close(descriptor)
-    return None
-
-
-def _unlink_unlocked(path: Path) -> bool:
-    """Remove `path` unless some process has it pinned."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-        return True
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+    def _ledger(self) -> AbstractContextManager[Ledger]:
+        return locked_ledger(self._directory / ".ledger")

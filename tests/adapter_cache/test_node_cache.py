@@ -18,6 +18,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from adapter_cache.eviction import Resident, bytes_to_free, eviction_order
+from adapter_cache.frequency import EMPTY_SKETCH, FrequencySketch
 from adapter_cache.node_cache import NodeCache, NodeUsage
 from contracts.adapters import Digest
 from contracts.errors import AdapterCorrupt, Overloaded
@@ -37,6 +39,11 @@ def put(cache: NodeCache, *blobs: bytes) -> None:
         cache.put(digest_of(blob), blob)
 
 
+def use(cache: NodeCache, blob: bytes) -> None:
+    assert cache.pin(digest_of(blob))
+    cache.unpin(digest_of(blob))
+
+
 def digests(cache: NodeCache) -> list[Digest]:
     return [resident.digest for resident in cache.residents()]
 
@@ -52,13 +59,45 @@ def test_a_blob_is_a_file_named_by_its_digest(tmp_path: Path) -> None:
     assert repr(cache) == "<NodeCache 1 blobs, 100/1000 bytes, 0 pinned>"
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+def test_of_few_blobs_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     blobs = [make_blob(seed, 100) for seed in range(4)]
     cache = make_cache(tmp_path, 300)
     put(cache, *blobs[:3])
     assert cache.get(digest_of(blobs[0]))
     put(cache, blobs[3])
     assert digests(cache) == [digest_of(blobs[seed]) for seed in (2, 0, 3)]
+
+
+def test_a_blob_in_use_outlives_blobs_that_came_later_and_a_restart(tmp_path: Path) -> None:
+    clock, popular = make_clock(), make_blob(0, 100)
+    for first in range(1, 100, 20):
+        cache = NodeCache(tmp_path, 2_000, clock)
+        put(cache, popular)
+        use(cache, popular)
+        put(cache, *(make_blob(seed, 100) for seed in range(first, first + 20)))
+    assert digests(cache)[0] == digest_of(popular)
+    cache.check_integrity(read_blobs=True)
+
+
+def test_uses_are_counted_while_the_blob_is_away(tmp_path: Path) -> None:
+    cache, popular = make_cache(tmp_path, 2_000), make_blob(0, 100)
+    put(cache, popular)
+    use(cache, popular)
+    assert cache.drop(digest_of(popular))
+    put(cache, popular, *(make_blob(seed, 100) for seed in range(1, 25)))
+    assert digest_of(popular) in digests(cache)
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", bytes(len(EMPTY_SKETCH))])
+def test_a_damaged_frequency_file_is_started_anew(tmp_path: Path, damage: bytes) -> None:
+    first = make_cache(tmp_path, 2_000)
+    replacement = tmp_path / "replacement"
+    replacement.write_bytes(damage)
+    replacement.replace(tmp_path / ".frequency")
+    put(make_cache(tmp_path, 2_000), make_blob(1))
+    assert (tmp_path / ".frequency").read_bytes() == EMPTY_SKETCH
+    use(first, make_blob(1))
+    first.check_integrity(read_blobs=True)
 
 
 def test_order_and_budget_outlive_a_restart(tmp_path: Path) -> None:
@@ -133,7 +172,7 @@ def test_a_disk_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
         put(cache, make_blob(1))
     monkeypatch.undo()
     cache.check_integrity()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".ledger"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".frequency", ".ledger"]
 
 
 def test_a_full_disk_is_relieved_by_eviction_once(
@@ -153,7 +192,9 @@ def test_a_full_disk_is_relieved_by_eviction_once(
     cache.pin(digest_of(old))
     with pytest.raises(Overloaded, match="No space"):
         put(cache, new)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".ledger", digest_of(old)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [".frequency", ".ledger", digest_of(old)]
+    )
     cache.unpin(digest_of(old))
     put(cache, new)
     assert digests(cache) == [digest_of(new)]
@@ -219,7 +260,7 @@ def test_two_caches_share_a_directory_under_fire(tmp_path: Path) -> None:
     caches = [NodeCache(tmp_path, 1_000) for _ in range(2)]
     blobs = [make_blob(seed, 100) for seed in range(30)]
 
-    def use(number: int) -> None:
+    def hold(number: int) -> None:
         cache, blob = caches[number % 2], blobs[number * 7 % len(blobs)]
         digest = digest_of(blob)
         while cache.pin(digest) is None:
@@ -228,17 +269,38 @@ def test_two_caches_share_a_directory_under_fire(tmp_path: Path) -> None:
         cache.unpin(digest)
 
     with ThreadPoolExecutor(4) as pool:
-        for _ in pool.map(use, range(600)):
+        for _ in pool.map(hold, range(600)):
             pass
     for cache in caches:
         cache.check_integrity(read_blobs=True)
 
 
+def test_racing_processes_keep_integrity(tmp_path: Path) -> None:
+    program = (
+        "import random, sys; from pathlib import Path\n"
+        "from adapter_cache.node_cache import NodeCache\n"
+        "from tests.adapter_cache.adapters import digest_of, make_blob\n"
+        "cache, rng = NodeCache(Path(sys.argv[1]), 3_000), random.Random(int(sys.argv[2]))\n"
+        "for _ in range(400):\n"
+        "    blob = make_blob(int(60 * rng.random() ** 2), 100)\n"
+        "    while cache.pin(digest_of(blob)) is None: cache.put(digest_of(blob), blob)\n"
+        "    assert (Path(sys.argv[1]) / digest_of(blob)).read_bytes() == blob\n"
+        "    cache.unpin(digest_of(blob))\n"
+        "    if rng.random() < 0.1: cache.drop(digest_of(blob))\n"
+        "    assert cache.usage().used_bytes <= 3_000\n"
+        "cache.check_integrity(read_blobs=True)\n"
+    )
+    commands = [[sys.executable, "-c", program, str(tmp_path), str(seed)] for seed in range(4)]
+    others = [subprocess.Popen(command) for command in commands]
+    assert [other.wait() for other in others] == [0] * 4
+    NodeCache(tmp_path, 3_000).check_integrity(read_blobs=True)
+
+
 class NodeCacheMachine(RuleBasedStateMachine):
-    """NodeCache against a list in order of use and a count of pins."""
+    """NodeCache against a list in order of use, a sketch in memory and a count of pins."""
 
     max_bytes = 1_000
-    seeds = st.integers(0, 11)
+    seeds = st.integers(0, 29)
 
     @initialize()
     def start(self) -> None:
@@ -247,29 +309,38 @@ class NodeCacheMachine(RuleBasedStateMachine):
         self.open()
         self.used: list[bytes] = []
         self.pins: dict[bytes, int] = {}
+        self.sketch = FrequencySketch(memoryview(bytearray(EMPTY_SKETCH)))
 
     def open(self) -> None:
         self.cache = NodeCache(Path(self.directory.name), self.max_bytes, self.clock)
 
     def blob(self, seed: int) -> bytes:
-        return make_blob(seed, 1 + seed * 97)
+        return make_blob(seed, 1_100 if seed == 29 else 1 + seed * 37 % 97)
 
-    def use(self, blob: bytes) -> None:
+    def touch(self, blob: bytes) -> None:
         self.used = [*(other for other in self.used if other != blob), blob]
 
     def model_put(self, blob: bytes) -> bool:
         """Whether it fits, after the evictions that make room for it."""
         if len(blob) > self.max_bytes:
             return False
-        if blob not in self.used and sum(map(len, self.used)) + len(blob) > self.max_bytes:
-            target = self.max_bytes - max(len(blob), self.max_bytes // 16)
-            for victim in [other for other in self.used if other not in self.pins]:
-                if sum(map(len, self.used)) > target:
-                    self.used.remove(victim)
+        if blob not in self.used:
+            excess = bytes_to_free(sum(map(len, self.used)), len(blob), self.max_bytes)
+            if excess:
+                self.model_evict(excess)
             if sum(map(len, self.used)) + len(blob) > self.max_bytes:
                 return False
-        self.use(blob)
+        self.touch(blob)
         return True
+
+    def model_evict(self, excess: int) -> None:
+        blobs = {digest_of(blob): blob for blob in self.used}
+        residents = [Resident(0, digest, len(blob)) for digest, blob in blobs.items()]
+        self.sketch.age(len(residents))
+        for victim in eviction_order(residents, self.sketch.estimate):
+            if excess > 0 and blobs[victim.digest] not in self.pins:
+                self.used.remove(blobs[victim.digest])
+                excess -= victim.size_bytes
 
     @rule(seed=seeds)
     def put(self, seed: int) -> None:
@@ -285,14 +356,15 @@ class NodeCacheMachine(RuleBasedStateMachine):
         blob = self.blob(seed)
         assert (self.cache.get(digest_of(blob)) is not None) is (blob in self.used)
         if blob in self.used:
-            self.use(blob)
+            self.touch(blob)
 
     @rule(seed=seeds)
     def pin(self, seed: int) -> None:
         blob = self.blob(seed)
         assert (self.cache.pin(digest_of(blob)) is not None) is (blob in self.used)
         if blob in self.used:
-            self.use(blob)
+            self.touch(blob)
+            self.sketch.add(digest_of(blob))
             self.pins[blob] = self.pins.get(blob, 0) + 1
 
     @precondition(lambda self: self.pins)
@@ -304,6 +376,19 @@ class NodeCacheMachine(RuleBasedStateMachine):
         if not self.pins[blob]:
             del self.pins[blob]
 
+    @rule(seed=seeds)
+    def drop(self, seed: int) -> None:
+        blob = self.blob(seed)
+        is_free = blob in self.used and blob not in self.pins
+        assert self.cache.drop(digest_of(blob)) is is_free
+        if is_free:
+            self.used.remove(blob)
+
+    @rule(first=seeds, count=st.integers(1, 25))
+    def put_many(self, first: int, count: int) -> None:
+        for seed in range(first, first + count):
+            self.put(seed % 29)
+
     @precondition(lambda self: not self.pins)
     @rule()
     def restart(self) -> None:
@@ -313,6 +398,7 @@ class NodeCacheMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         assert digests(self.cache) == [digest_of(blob) for blob in self.used]
         self.cache.check_integrity(read_blobs=True)
+        assert self.cache.usage().used_bytes == sum(map(len, self.used)) <= self.max_bytes
 
     def teardown(self) -> None:
         for blob, count in self.pins.items():
