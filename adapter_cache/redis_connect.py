@@ -116,6 +116,9 @@ class RedisClients:
             raise StoreUnavailable("the adapter store has no connection free") from None
         try:
             with translated():
+                if isinstance(client, RedisCluster):
+                    # Calls made before it knows the slots would go to any node.
+                    await client.initialize()
                 yield client
         finally:
             places.release()
@@ -136,7 +139,9 @@ class RedisClients:
         if self._url.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self._url.hosts]
             # It has the commands of a Redis but not its type.
-            return cast("Redis", RedisCluster(startup_nodes=nodes, **options))
+            # By default every fifth moved slot closes all connections, those in use among them.
+            cluster = RedisCluster(startup_nodes=nodes, reinitialize_steps=0, **options)
+            return cast("Redis", cluster)
         return Redis.from_pool(ConnectionPool(**options))
 
 
@@ -152,6 +157,5 @@ def _sentinel(url: RedisUrl, limits: RedisLimits) -> Sentinel:
 
 async def _memory_of_primaries(client: Redis) -> list[dict[str, Any]]:
     if isinstance(client, RedisCluster):
-        await client.initialize()
         return [await client.info("memory", target_nodes=node) for node in client.get_primaries()]
     return [await client.info("memory")]
