@@ -37,7 +37,8 @@ class RedisMarker:
     async def is_whole(self) -> bool:
         async with self._clients.reading() as redis:
             found = await redis.get(self._key)
-        return bool(found) and bytes(found).startswith(_WHOLE)
+        # The client's types allow text, which it gives only when told to decode replies.
+        return isinstance(found, bytes) and found.startswith(_WHOLE)
 
     async def begin(self, token: str) -> str:
         async with self._clients.writing() as redis:

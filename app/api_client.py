@@ -34,7 +34,7 @@ class ApiClient:
 
     def push(self, name: str, source: Path) -> dict[str, Any]:
         """Publish a PEFT folder or one .safetensors file as `name`."""
-        path = f"/v1/adapters/{quote(name, safe='')}"
+        path = _path(name)
         if source.is_dir():
             files = {
                 name: (name, _read(source / name), "application/octet-stream")
@@ -56,11 +56,28 @@ class ApiClient:
 
     def show(self, name: str) -> dict[str, Any]:
         """One adapter with its versions."""
-        return self._call("GET", f"/v1/adapters/{quote(name, safe='')}")
+        return self._call("GET", _path(name))
 
     def delete(self, name: str) -> dict[str, Any]:
         """Forget an adapter."""
-        return self._call("DELETE", f"/v1/adapters/{quote(name, safe='')}")
+        return self._call("DELETE", _path(name))
+
+    def rollback(self, name: str, version: int | None = None) -> dict[str, Any]:
+        """Make an older version current again; the new version that it became."""
+        body = {} if version is None else {"version": version}
+        return self._call("POST", f"{_path(name)}/rollback", json=body)
+
+    def pin(self, name: str, version: int | None = None) -> dict[str, Any]:
+        """Keep a version from being pruned."""
+        return self._call("PUT", f"{_path(name)}/pin", params=_version(version))
+
+    def unpin(self, name: str, version: int | None = None) -> dict[str, Any]:
+        """Undo `pin`."""
+        return self._call("DELETE", f"{_path(name)}/pin", params=_version(version))
+
+    def prefetch(self, name: str, version: int | None = None) -> dict[str, Any]:
+        """Bring a version to Redis and to the replicas."""
+        return self._call("POST", f"{_path(name)}/prefetch", params=_version(version))
 
     def base_model(self) -> str:
         """The id of the base model. Raises NotReady until the server is ready."""
@@ -78,6 +95,14 @@ class ApiClient:
             return answer
         message = _message(response)
         raise (ServiceError if response.is_server_error else CallerError)(message)
+
+
+def _path(name: str) -> str:
+    return f"/v1/adapters/{quote(name, safe='')}"
+
+
+def _version(version: int | None) -> dict[str, int]:
+    return {} if version is None else {"version": version}
 
 
 def _message(response: httpx.Response) -> str:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from app.bench_modules import find_bench_modules
+from app.cli_adapters import adapters
+from app.cli_options import ConfigFile, Set, given_settings
 from contracts.errors import CallerError, InvalidRequest, ServingError
 
 EXIT_CALLER = 1
 EXIT_SERVICE = 3
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_FOLDER = Path("models/smollm2-135m-instruct")
 
 app = typer.Typer(
@@ -22,12 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One base model, millions of per-user fLoRA adapters, one batch.",
 )
-adapters = typer.Typer(no_args_is_help=True, help="Adapters of a running server.")
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(adapters, name="adapters")
 app.add_typer(models, name="models")
-
-Url = Annotated[str, typer.Option(help="Where the server is.")]
 
 
 def main() -> None:
@@ -41,7 +39,7 @@ def main() -> None:
 
 @app.command()
 def serve(
-    config: Annotated[Path | None, typer.Option(help="Settings as TOML.")] = None,
+    config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="server.host")] = None,
     port: Annotated[int | None, typer.Option(help="server.port")] = None,
     model: Annotated[str | None, typer.Option(help="A folder or a Hugging Face name.")] = None,
@@ -49,14 +47,11 @@ def serve(
     engine: Annotated[str | None, typer.Option(help="vllm, or echo: no model at all.")] = None,
     haproxy: Annotated[bool | None, typer.Option(help="HAProxy in front.")] = None,
     demo: Annotated[Path | None, typer.Option(help="Publish the adapters in this folder.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting: replica.num_slots=64")
-    ] = None,
+    set_: Set = None,
 ) -> None:
     """Start everything on this machine: Valkey, Ray, the engine and the API."""
     from rich.console import Console
 
-    from app.config import load_settings
     from app.local import serve_local
 
     given = {
@@ -68,50 +63,7 @@ def serve(
         "replica.engine": engine,
     }
     named = {key: value for key, value in given.items() if value is not None}
-    settings = load_settings(config, nested(named | pairs(set_ or [])))
-    serve_local(settings, demo=demo, console=Console())
-
-
-@adapters.command("push")
-def adapters_push(name: str, source: Path, url: Url = DEFAULT_URL) -> None:
-    """Publish a PEFT folder or one .safetensors file as NAME."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
-        made = api.push(name, source)
-    typer.echo(f"{made['id']}@{made['version']}  rank {made['rank']}  {made['digest']}")
-
-
-@adapters.command("list")
-def adapters_list(url: Url = DEFAULT_URL) -> None:
-    """All adapters, one a line: name, version, rank, bytes."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
-        for entry in api.adapters():
-            typer.echo(
-                f"{entry['name']}\t@{entry['version']}\trank {entry['rank']}\t"
-                f"{entry['size_bytes']} bytes"
-            )
-
-
-@adapters.command("show")
-def adapters_show(name: str, url: Url = DEFAULT_URL) -> None:
-    """One adapter and its versions, as JSON."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
-        show_json(api.show(name))
-
-
-@adapters.command("delete")
-def adapters_delete(name: str, url: Url = DEFAULT_URL) -> None:
-    """Forget an adapter with all its versions."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
-        api.delete(name)
-    typer.echo(f"deleted {name}")
+    serve_local(given_settings(config, set_, named), demo=demo, console=Console())
 
 
 @models.command("prepare")
@@ -170,33 +122,6 @@ def bench(context: typer.Context, name: str) -> None:
         raise InvalidRequest(f"no benchmark '{name}'; there are: {', '.join(sorted(known))}")
     sys.argv = [f"flora bench {name}", *context.args]
     runpy.run_module(known[name], run_name="__main__", alter_sys=True)
-
-
-def pairs(given: list[str]) -> dict[str, str]:
-    """`a.b=c` as {"a.b": "c"}. Raises InvalidRequest."""
-    for pair in given:
-        if "=" not in pair:
-            raise InvalidRequest(f"--set takes NAME=VALUE, not '{pair}'")
-    return dict(pair.split("=", 1) for pair in given)
-
-
-def nested(dotted: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": c} as {"a": {"b": c}}."""
-    result: dict[str, Any] = {}
-    for name, value in dotted.items():
-        *path, last = name.split(".")
-        section = result
-        for part in path:
-            section = section.setdefault(part, {})
-        section[last] = value
-    return result
-
-
-def show_json(value: dict[str, Any]) -> None:
-    """For people and for jq."""
-    import json
-
-    typer.echo(json.dumps(value, indent=2))
 
 
 if __name__ == "__main__":

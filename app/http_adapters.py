@@ -59,6 +59,7 @@ def adapter_routes(door: Door) -> APIRouter:
         versions = await door.store.versions(door.tenant(), name) if _named(name) else []
         if not versions:
             raise await door.unknown(name)
+        await door.guard.require_whole()
         pins = await door.store.pins(door.tenant(), name)
         entries = version_entries(door.base_model, versions, pins)
         return {**adapter_entry(door.base_model, versions[-1]), "versions": entries}

@@ -124,7 +124,9 @@ def _start_store(settings: Settings, stack: ExitStack, console: Console) -> Valk
     if cache.redis_url:
         return None
     with console.status("starting Valkey"):
-        valkey = ValkeyServer.start(cache.valkey_dir, cache.valkey_port)
+        valkey = ValkeyServer.start(
+            cache.valkey_dir, cache.valkey_port, max_bytes=cache.valkey_max_bytes
+        )
     stack.callback(valkey.stop, _VALKEY_STOP_S)
     return valkey
 

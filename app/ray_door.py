@@ -1,5 +1,7 @@
 """The ingress deployment: the HTTP application and its window, in a Ray Serve replica."""
 
+import asyncio
+import logging
 import time
 import uuid
 from typing import Any
@@ -7,16 +9,22 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from adapter_cache.redis_store import RedisAdapterStore
+from adapter_cache.remembering_registry import RememberingRegistry
 from app.config import Settings
 from app.door import Door, DoorLimits
+from app.door_metrics import DoorMetrics
 from app.gather import Gather, OpenWindow
 from app.http_api import create_app
+from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.ray_dispatcher import RayDispatcher
+from app.registry_rebuild import registry_guard
+from app.stores import Stores, open_stores
 from app.token_stream import TokenStream
 from app.window import Ask, Window
+from contracts.errors import StoreUnavailable
 
+_LOG = logging.getLogger(__name__)
 _MAX_CONCURRENT_BATCHES = 1024
 _STOP_S = 3.0
 
@@ -25,26 +33,44 @@ _STOP_S = 3.0
 class RayDoor:
     """One ingress process. `replica` is the handle of the replica deployment."""
 
-    def __init__(self, settings: Settings, replica: "DeploymentHandle[Any]") -> None:
-        cache, window = settings.cache, settings.window
-        store = RedisAdapterStore(cache.redis_url, cache.key_prefix, cache.redis)
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, replica: "DeploymentHandle[Any]"
+    ) -> None:
+        self._stores = open_stores(settings.cache)
+        await _require_safe_eviction(self._stores)
+        metrics = DoorMetrics()
+        guard = registry_guard(self._stores, metrics.registry_rebuilds.inc)
+        self._guarding = asyncio.ensure_future(guard.run())
+        self._names = RememberingRegistry(
+            self._stores.registry,
+            guard=guard,
+            max_age_s=settings.cache.stale_max_s,
+            timeout_s=settings.window.store_timeout_s,
+        )
         dispatcher = RayDispatcher(replica)
-        self._window = Window(store, dispatcher, store_timeout_s=window.store_timeout_s)
+        prefetcher = Prefetcher(dispatcher)
+        self._window = Window(
+            self._names,
+            dispatcher,
+            store_timeout_s=settings.window.store_timeout_s,
+            guard=guard,
+            prefetcher=prefetcher,
+            metrics=metrics,
+        )
         self._door = Door(
             base_model=settings.base_model_name,
-            store=store,
+            store=self._stores.adapters,
             dispatcher=dispatcher,
             prompts=Prompts.load(settings.replica.model),
-            gather=batched(self._window.open, window.max_batch_size, window.wait_s),
-            limits=DoorLimits(
-                max_body_bytes=settings.server.max_body_bytes,
-                request_timeout_s=settings.server.request_timeout_s,
-                max_parallel_uploads=settings.upload.max_parallel,
-                adapter=settings.upload.limits,
+            gather=batched(
+                self._window.open, settings.window.max_batch_size, settings.window.wait_s
             ),
-            metrics=self._window.metrics,
+            limits=door_limits(settings),
+            metrics=metrics,
             clock=time.time,
             new_id=lambda: uuid.uuid4().hex,
+            guard=guard,
+            prefetcher=prefetcher,
         )
 
     def __serve_build_asgi_app__(self) -> object:
@@ -52,8 +78,29 @@ class RayDoor:
         return create_app(self._door)
 
     async def __del__(self) -> None:
+        self._guarding.cancel()
         await self._window.aclose()
+        await self._names.close()
         self._door.prompts.close()
+        await self._stores.close()
+
+
+async def _require_safe_eviction(stores: Stores) -> None:
+    """Refuse a server that would evict the registry. One that is away is asked by the guard."""
+    try:
+        await stores.clients.require_safe_eviction()
+    except StoreUnavailable as error:
+        _LOG.warning("starting without the adapter registry: %s", error)
+
+
+def door_limits(settings: Settings) -> DoorLimits:
+    """What the settings allow one request."""
+    return DoorLimits(
+        max_body_bytes=settings.server.max_body_bytes,
+        request_timeout_s=settings.server.request_timeout_s,
+        max_parallel_uploads=settings.upload.max_parallel,
+        adapter=settings.upload.limits,
+    )
 
 
 def batched(open_window: OpenWindow, max_batch_size: int, wait_s: float) -> Gather:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app import cli
+from app import cli, cli_options
 from contracts.errors import InvalidRequest
+from flora.adapter_files import write_adapter
 from tests.app.parts import serving_in_a_thread
-from tests.flora.adapters import make_bytes
+from tests.flora.adapters import make_adapter, make_bytes
+from tests.flora.layouts import make_layout
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,34 @@ def test_adapters_are_pushed_listed_shown_and_deleted(
     assert run("adapters", "delete", "mine", *at, monkeypatch=monkeypatch) == 0
     assert run("adapters", "show", "mine", *at, monkeypatch=monkeypatch) == cli.EXIT_CALLER
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_versions_are_rolled_back_pinned_and_prefetched(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flora(*words: str) -> str:
+        assert run("adapters", *words, "--url", url, monkeypatch=monkeypatch) == 0
+        return capsys.readouterr().out
+
+    pushed = []
+    for seed in (1, 2):
+        weights, config = write_adapter(make_adapter(make_layout(), seed=seed), "float32")
+        (tmp_path / "adapter_model.safetensors").write_bytes(weights)
+        (tmp_path / "adapter_config.json").write_bytes(config)
+        pushed.append(flora("push", "two", str(tmp_path)).split()[-1])
+    assert flora("pin", "two", "--version", "1").endswith(f"{pushed[0]}  pinned\n")
+    assert flora("rollback", "two").split()[::3] == ["tiny:two@3", pushed[0]]
+    assert flora("rollback", "two", "--to", "2").split()[::3] == ["tiny:two@4", pushed[1]]
+    assert flora("unpin", "two", "--version", "1").endswith("  not pinned\n")
+    assert "tiny:two@4" in flora("prefetch", "two")
+    assert [v["version"] for v in json.loads(flora("show", "two"))["versions"]] == [1, 2, 3, 4]
+    for words in (
+        ["rollback", "two", "--to", "9"],
+        ["pin", "two", "--version", "0"],
+        ["pin", "no"],
+    ):
+        code = run("adapters", *words, "--url", url, monkeypatch=monkeypatch)
+        assert code in (cli.EXIT_CALLER, 2)
 
 
 def test_a_bad_file_is_the_callers_fault(
@@ -90,6 +120,8 @@ def test_every_command_has_help() -> None:
     for words in (
         [], ["serve"], ["train"], ["bench"], ["models", "prepare"], ["adapters", "push"],
         ["adapters", "list"], ["adapters", "show"], ["adapters", "delete"],
+        ["adapters", "rollback"], ["adapters", "pin"], ["adapters", "unpin"],
+        ["adapters", "prefetch"], ["adapters", "rebuild"], ["adapters", "gc"],
     ):  # fmt: skip
         assert runner.invoke(cli.app, [*words, "--help"]).exit_code == 0
 
@@ -104,7 +136,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_dotted_names_become_sections() -> None:
-    assert cli.nested({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
-    assert cli.pairs(["a.b=c=d"]) == {"a.b": "c=d"}
+    assert cli_options.nested({"a.b": 1, "a.c.d": 2, "e": 3}) == {
+        "a": {"b": 1, "c": {"d": 2}},
+        "e": 3,
+    }
+    assert cli_options.pairs(["a.b=c=d"]) == {"a.b": "c=d"}
     with pytest.raises(InvalidRequest):
-        cli.pairs(["a"])
+        cli_options.pairs(["a"])

@@ -13,10 +13,17 @@ from tests.app.parts import make_client, make_door
 from tests.flora.adapters import make_adapter
 
 
+class Measured(Replica):
+    """With the method that the deployment adds."""
+
+    async def metrics(self) -> tuple[str, bytes]:
+        return "r", b""
+
+
 async def test_what_is_published_is_fetched_and_answers(tmp_path: Path) -> None:
     store = MemoryStore()
     fetcher = AdapterFetcher(NodeCache(tmp_path, 10**6), [store], limits=FetchLimits())
-    replica = Replica(EchoEngine(), fetcher)
+    replica = Measured(EchoEngine(), fetcher)
     layout = AdapterLayout.from_json((await replica.start()).layout_json)
     async with make_client(make_door(replica, store)) as client:
         for version in (1, 2):
