@@ -40,8 +40,9 @@ class CacheConfig:
     `keep_versions` versions of a name stay, the current and pinned ones in any case. What a broken
     publish left behind may be collected after `orphan_grace_s`.
 
-    A new replica warms the `warm_adapters` most used adapters, which replicas report every
-    `usage_report_s`. `follow_changes` lets replicas act on news of moved versions.
+    A new replica warms the `warm_adapters` most used adapters, for `warm_timeout_s` at most; what
+    is used, replicas report every `usage_report_s`. `follow_changes` lets replicas act on news of
+    moved versions.
 
     While the registry does not answer, a name that it resolved at most `stale_max_s` ago keeps its
     version; 0 turns that off.
@@ -65,6 +66,7 @@ class CacheConfig:
     keep_versions: int = 10
     orphan_grace_s: float = 3600.0
     warm_adapters: int = 64
+    warm_timeout_s: float = 10.0
     usage_report_s: float = 10.0
     follow_changes: bool = True
     stale_max_s: float = 300.0
@@ -73,6 +75,7 @@ class CacheConfig:
         _require_positive(self, "node_cache_bytes", "fetch_timeout_s", "max_parallel_fetches")
         _require_positive(self, "max_pending_fetches", "max_pending_bytes", "valkey_max_bytes")
         _require_positive(self, "blob_ttl_s", "keep_versions", "orphan_grace_s", "usage_report_s")
+        _require_positive(self, "warm_timeout_s")
         if min(self.negative_ttl_s, self.warm_adapters, self.stale_max_s) < 0:
             raise ValueError("negative_ttl_s, warm_adapters, stale_max_s must not be negative")
         if not 0 <= self.valkey_port < 65536:

@@ -77,9 +77,13 @@ class ChangeFollower(Companion):
         self._work.spawn(self._read)
         self._work.spawn(self._act)
 
+    def note(self, key: AdapterKey) -> None:
+        """Keep this adapter's name up to date here from now on."""
+        self._names.note(key)
+
     def began(self, key: AdapterKey) -> None:
         self._in_use[key.digest] += 1
-        self._names.note(key)
+        self.note(key)
 
     def ended(self, key: AdapterKey) -> None:
         self._in_use[key.digest] -= 1

@@ -6,7 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """One engine and its slots. `model` is a folder or a Hugging Face name; engine "echo" has none.
+    """One engine and its slots. `model` is a folder or a Hugging Face name; engine "echo" has none
+    and says a token every `echo_step_s`.
 
     `num_slots` adapters fit on the device at once; it is at least `max_num_seqs`, so that slots
     never decide who may run. `max_rank` is the highest rank of one module that a slot has room for.
@@ -37,6 +38,7 @@ class ReplicaConfig:
     enforce_eager: bool | None = None
     kernel: Literal["auto", "plain"] = "auto"
     seed: int = 0
+    echo_step_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_slots < self.max_num_seqs:
@@ -45,3 +47,5 @@ class ReplicaConfig:
             )
         if self.max_rank < 1:
             raise ValueError(f"max_rank must be at least 1, not {self.max_rank}")
+        if self.echo_step_s < 0:
+            raise ValueError(f"echo_step_s must not be negative, not {self.echo_step_s}")

@@ -6,17 +6,11 @@ from collections.abc import AsyncGenerator
 from ray import serve
 
 from adapter_cache.config import CacheConfig
-from adapter_cache.fetcher import AdapterFetcher, FetchLimits
-from adapter_cache.node_cache import NodeCache
-from adapter_cache.redis_store import RedisAdapterStore
-from contracts.adapters import AdapterKey, Digest
-from contracts.errors import StoreUnavailable
+from contracts.adapters import AdapterKey
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo
+from replicas.assembly import Assembly, make_engine
 from replicas.config import ReplicaConfig
-from replicas.echo_engine import EchoEngine
-from replicas.engine import Engine
-from replicas.replica import Replica
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +21,8 @@ class ReplicaDeployment:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: ReplicaConfig, cache: CacheConfig
     ) -> None:
-        self._store = RedisAdapterStore(cache.redis_url, cache.key_prefix, cache.redis)
-        node_cache = NodeCache(cache.node_cache_dir, cache.node_cache_bytes)
-        tiers = [_StoreTier(self._store)]
-        fetcher = AdapterFetcher(node_cache, tiers, limits=FetchLimits.of(cache))
-        self._replica = Replica(make_engine(config), fetcher)
+        self._assembly = Assembly(make_engine(config), cache)
+        self._replica = self._assembly.replica
         info = await self._replica.start()
         logger.info("replica ready: %s, %d slots", info.model, info.num_slots)
 
@@ -53,36 +44,16 @@ class ReplicaDeployment:
     async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
         await self._replica.prefetch(keys)
 
+    async def metrics(self) -> tuple[str, bytes]:
+        """This replica's id, and what it counts in the form that Prometheus scrapes."""
+        replica_id: str = serve.get_replica_context().replica_id.unique_id
+        return replica_id, await self._assembly.metrics.render()
+
     async def check_health(self) -> None:
         await self._replica.check()
 
     async def __del__(self) -> None:
-        await self._replica.stop()
-        await self._store.close()
-
-
-class _StoreTier:
-    """The store's blobs, which are only read here."""
-
-    name = "redis"
-
-    def __init__(self, store: RedisAdapterStore) -> None:
-        self._store = store
-
-    async def get(self, digest: Digest) -> bytes | None:
-        return await self._store.fetch(digest)
-
-    async def put(self, digest: Digest, blob: bytes) -> None:
-        raise StoreUnavailable("the store takes whole adapters only")
-
-
-def make_engine(config: ReplicaConfig) -> Engine:
-    """The engine that the settings name; vLLM is imported here alone, in the replica's process."""
-    if config.engine == "echo":
-        return EchoEngine()
-    from replicas.vllm_engine import VllmEngine
-
-    return VllmEngine(config)
+        await self._assembly.close()
 
 
 def replica_app(config: ReplicaConfig, cache: CacheConfig) -> serve.Application:

@@ -20,3 +20,8 @@ def test_there_is_room_for_one_pair(max_rank: int) -> None:
 def test_the_settings_stay_as_they_are() -> None:
     with pytest.raises(FrozenInstanceError):
         ReplicaConfig("m").num_slots = 1  # type: ignore[misc]
+
+
+def test_the_echo_engine_does_not_go_back_in_time() -> None:
+    with pytest.raises(ValueError, match="echo_step_s"):
+        ReplicaConfig("m", echo_step_s=-1.0)

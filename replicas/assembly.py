@@ -1,0 +1,75 @@
+"""A replica and everything below it, built from the settings."""
+
+from contextlib import AsyncExitStack
+
+from adapter_cache.cache_metrics import CacheMetrics
+from adapter_cache.config import CacheConfig
+from adapter_cache.fetcher import AdapterFetcher, FetchLimits
+from adapter_cache.fsspec_objects import FsspecObjects
+from adapter_cache.node_cache import NodeCache
+from adapter_cache.redis_blobs import RedisBlobs
+from adapter_cache.redis_connect import RedisClients
+from adapter_cache.redis_feed import RedisFeed
+from adapter_cache.redis_marker import RedisMarker
+from adapter_cache.redis_registry import RedisRegistry
+from adapter_cache.redis_usage import RedisUsage
+from adapter_cache.registry_guard import MarkerGuard
+from replicas.change_follower import ChangeFollower
+from replicas.config import ReplicaConfig
+from replicas.echo_engine import EchoEngine
+from replicas.engine import Engine
+from replicas.replica import Replica
+from replicas.replica_metrics import ReplicaMetrics
+from replicas.usage_reporter import UsageReporter
+from replicas.warm_start import WarmStart
+
+
+class Assembly:
+    """One process's replica, its metrics and its connections.
+
+    Opens none before the replica starts, and starts without Redis. `cache` has a `redis_url` and
+    an `object_store_url`. Raises ValueError for a malformed one.
+    """
+
+    def __init__(self, engine: Engine, cache: CacheConfig) -> None:
+        clients = RedisClients.connect(cache.redis_url, cache.redis)
+        blobs = RedisBlobs(clients, cache.key_prefix, cache.blob_ttl_s)
+        objects = FsspecObjects(cache.object_store_url)
+        registry = RedisRegistry(clients, cache.key_prefix)
+        usage = RedisUsage(clients, cache.key_prefix)
+        node = NodeCache(cache.node_cache_dir, cache.node_cache_bytes)
+        counts = CacheMetrics()
+        limits = FetchLimits.of(cache)
+        fetcher = AdapterFetcher(node, [blobs, objects], limits=limits, metrics=counts)
+        feed = RedisFeed(clients, cache.key_prefix)
+        guard = MarkerGuard(RedisMarker(clients, cache.key_prefix))
+        follower = ChangeFollower(feed, registry, guard, node, fetcher, engine)
+        reporter = UsageReporter(usage, every_s=cache.usage_report_s)
+        warm = WarmStart(
+            usage,
+            registry,
+            fetcher,
+            limit=cache.warm_adapters,
+            timeout_s=cache.warm_timeout_s,
+            note=follower.note,
+        )
+        following = [follower] if cache.follow_changes else []
+        self.replica = Replica(engine, fetcher, [*following, reporter, warm])
+        self.metrics = ReplicaMetrics(counts, self.replica.slots)
+        self._owned = AsyncExitStack()
+        self._owned.push_async_callback(clients.close)
+        self._owned.push_async_callback(objects.close)
+
+    async def close(self) -> None:
+        """Stop the replica, then release the connections whatever happened to it."""
+        async with self._owned:
+            await self.replica.stop()
+
+
+def make_engine(config: ReplicaConfig) -> Engine:
+    """The engine that the settings name; vLLM is imported here alone, in the replica's process."""
+    if config.engine == "echo":
+        return EchoEngine(step_s=config.echo_step_s)
+    from replicas.vllm_engine import VllmEngine
+
+    return VllmEngine(config)
