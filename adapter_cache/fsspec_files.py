@@ -24,6 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _INCOMING = "incoming"
+_NO_BUCKET = "the object store's bucket does not exist"
 _MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")
 """Where filesystems say when a file was last written, most telling first."""
 
@@ -64,14 +65,14 @@ class FsspecFiles:
         try:
             await self._run(self._write, path, data)
         except FileNotFoundError:
-            raise StoreUnavailable("the object store's bucket does not exist") from None
+            raise StoreUnavailable(_NO_BUCKET) from None
 
     async def create(self, path: str, data: bytes) -> bool:
         """Put a file, whole or not at all; False when there is one already."""
         try:
             return await self._run(self._create, path, data)
         except FileNotFoundError:
-            raise StoreUnavailable("the object store's bucket does not exist") from None
+            raise StoreUnavailable(_NO_BUCKET) from None
 
     async def remove(self, path: str) -> None:
         """Remove a file. None there is as good."""
@@ -100,10 +101,10 @@ class FsspecFiles:
     async def folders(self, folder: str) -> list[str]:
         """Names of the folders directly in `folder`, in order."""
         try:
-            found = await self._run(self._fs.ls, self._full(folder), timeout_s=10 * self._timeout_s)
+            infos = await self._run(self._list, folder, timeout_s=10 * self._timeout_s)
         except FileNotFoundError:
             return []
-        names = (_name(info) for info in found if info["type"] == "directory")
+        names = (_name(info) for info in infos if info["type"] == "directory")
         return sorted(name.rstrip("/").rpartition("/")[2] for name in names)
 
     async def find_incoming(self) -> list[FoundFile]:
@@ -123,7 +124,9 @@ class FsspecFiles:
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._threads, work, *args)
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, FileExistsError) as error:
+            if _lacks_bucket(error):
+                raise StoreUnavailable(_NO_BUCKET) from None
             raise
         except Exception as error:
             # Not chained: what the clients say may quote an address, a key or a signed URL.
@@ -159,6 +162,9 @@ class FsspecFiles:
         except FileNotFoundError:
             return False
         return True
+
+    def _list(self, folder: str) -> list[Mapping[str, Any]]:
+        return list(self._fs.ls(self._full(folder), detail=True))
 
     def _find(self, folder: str) -> list[FoundFile]:
         return list(self._found(self._fs.find(self._full(folder), detail=True)))
@@ -196,6 +202,12 @@ def _modified_at_s(info: Mapping[str, Any]) -> float:
     if isinstance(value, datetime):
         return value.timestamp()
     return float("inf") if value is None else float(value)
+
+
+def _lacks_bucket(error: Exception) -> bool:
+    """Whether an S3 server missed not the object but all of them."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return bool(response.get("Error", {}).get("Code") == "NoSuchBucket")
 
 
 def _said(error: Exception) -> str:

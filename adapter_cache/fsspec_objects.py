@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 
 from adapter_cache.digest import is_digest
 from adapter_cache.fsspec_files import FoundFile, FsspecFiles
+from adapter_cache.store import is_name
 from adapter_cache.version_entry import VersionEntry, decode_entry, encode_entry
 from contracts.adapters import Digest, TenantId
 from contracts.errors import AdapterCorrupt, NotReady
@@ -128,8 +129,15 @@ class FsspecObjects:
         return next(iter(_by_name(files)), NameFiles(tenant, name, {}, frozenset()))
 
     async def parts(self) -> list[str]:
-        """The parts that hold names, for `names_in`."""
-        return await self._files.folders("names")
+        """The parts that hold names, for `names_in`.
+
+        None at all is believed only of a store that can be written to: a bucket that is missing
+        must not look like one in which everything was deleted.
+        """
+        found = await self._files.folders("names")
+        if not found:
+            await self._require_created_once()
+        return found
 
     async def names_in(self, part: str) -> list[NameFiles]:
         """Every name of one part, deleted ones included."""
@@ -224,7 +232,8 @@ def _by_name(files: Iterable[FoundFile]) -> list[NameFiles]:
     for file in files:
         parts = file.path.split("/")
         number, _, kind = parts[-1].partition(".")
-        if len(parts) != 5 or not (number.isascii() and number.isdigit()):
+        is_ours = len(parts) == 5 and number.isascii() and number.isdigit()
+        if not (is_ours and is_name(unquote_part(parts[3]))):
             continue
         name = (parts[2], parts[3])
         if kind == "json":

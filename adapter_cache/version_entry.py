@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapter_cache.digest import is_digest
 from contracts.adapters import AdapterKey, AdapterManifest, Digest, TenantId
 from contracts.errors import AdapterCorrupt
 
@@ -71,6 +72,8 @@ def decode_entry(tenant: TenantId, name: str, version: int, text: bytes) -> Vers
 
 def _manifest(tenant: TenantId, name: str, fields: Mapping[str, Any]) -> AdapterManifest:
     digest, size_bytes = Digest(str(fields["digest"])), int(fields["size_bytes"])
+    if not is_digest(digest):
+        raise ValueError("not a digest")
     return AdapterManifest(
         AdapterKey(tenant, name, int(fields["version"]), digest, size_bytes),
         str(fields["base_fingerprint"]),
