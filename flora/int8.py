@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from contracts.errors import AdapterCorrupt, InvalidAdapter
 from flora.layout import SCALE_BYTES, AdapterLayout
 
-Floats = NDArray[np.float32]
 Levels = NDArray[np.int8]
 
 _MAX_LEVEL = 127
@@ -22,7 +21,9 @@ _MAX_LEVEL = 127
 _MAX_SCALE = np.float32(3.4e38 / _MAX_LEVEL)
 
 
-def quantise(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Floats) -> Levels:
+def quantise(
+    layout: AdapterLayout, extra_pairs: Sequence[int], numbers: NDArray[np.float32]
+) -> Levels:
     """`numbers` [n] of a whole row as its stored bytes [n], each within half a step.
 
     Numbers in padding are dropped. Raises InvalidAdapter when a number is too large or none.
@@ -44,7 +45,9 @@ def quantise(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Floats)
     return stored
 
 
-def dequantise(layout: AdapterLayout, extra_pairs: Sequence[int], stored: Levels) -> Floats:
+def dequantise(
+    layout: AdapterLayout, extra_pairs: Sequence[int], stored: Levels
+) -> NDArray[np.float32]:
     """Values [n] of stored bytes [n], zero in padding. Raises AdapterCorrupt on a bad scale."""
     numbers = np.zeros(len(stored), np.float32)
     values = _vectors(layout, extra_pairs, numbers)

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import AdapterCorrupt, InvalidAdapter
-from flora.int8 import Floats, dequantise, quantise
+from flora.int8 import dequantise, quantise
 from flora.layout import ITEM_BYTES, AdapterLayout
 
 Buffer = bytes | bytearray | memoryview
+Floats = NDArray[np.float32]
 
 MAGIC = b"FLR1"
 VERSION = 1

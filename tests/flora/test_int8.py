@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from contracts.errors import AdapterCorrupt, InvalidAdapter
-from flora.int8 import Floats, dequantise, quantise
+from flora.int8 import dequantise, quantise
 from flora.layout import AdapterLayout
-from flora.row import decode_row, encode_row, read_header
+from flora.row import Floats, decode_row, encode_row, read_header
 from tests.flora.layouts import layouts, make_group, make_layout
 
 Row = tuple[AdapterLayout, list[int], Floats]

@@ -73,4 +73,4 @@ def _values(vector: torch.Tensor, count: int) -> torch.Tensor:
     if vector.dtype != torch.int8:
         return values
     (scale,) = struct.unpack("<f", bytes(vector[-4:].view(torch.uint8).tolist()))
-    return values * scale
+    return values * float(scale)

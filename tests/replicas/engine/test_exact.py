@@ -119,8 +119,8 @@ async def test_architectures_float32(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("row_dtype", ["auto", "int8"])
 async def test_plain_tensor_code_float32(tmp_path: Path, row_dtype: str) -> None:
     model = make_tiny("gpt2", tmp_path / "model")
-    changes = {"kernel": "plain", "row_dtype": row_dtype}
-    assert_exact(await distance(model, tmp_path / "cache", 258, 0.3, **changes))
+    found = await distance(model, tmp_path / "cache", 258, 0.3, kernel="plain", row_dtype=row_dtype)
+    assert_exact(found)
 
 
 async def test_a_quantised_base(tmp_path: Path) -> None:
