@@ -73,11 +73,14 @@ class ColdStack:
         return key
 
 
-def random_row(layout: AdapterLayout, rank: int, seed: int) -> bytes:
-    """A dense row of `rank` pairs on every group: what a tied adapter of that rank compiles to."""
+def random_row(layout: AdapterLayout, rank: int, seed: int, scale: float = 0.02) -> bytes:
+    """A dense row of `rank` pairs on every group: what a tied adapter of that rank compiles to.
+
+    The numbers are normal with standard deviation `scale`.
+    """
     extra = [rank - 1] * len(layout.groups)
     rng = np.random.default_rng(seed)
-    numbers = rng.normal(0, 0.02, layout.extra_offsets(extra)[-1]).astype(np.float32)
+    numbers = rng.normal(0, scale, layout.extra_offsets(extra)[-1]).astype(np.float32)
     return encode_row(layout, extra, numbers)
 
 
