@@ -11,7 +11,7 @@ from contracts.adapters import Digest
 # tmpfs stores whole pages. Counting in them, rows of one shape are of one size.
 _PAGE_BYTES = 4096
 # Reading the directory is paid for once in this share of the budget.
-_BATCH_SHARE = 32
+_BATCH_SHARE = 16
 # Whoever fetched a blob must come to pin it; a blob has to show that it is used again.
 _NEW_SHARE = 64
 _MIN_NEW = 8

@@ -21,9 +21,10 @@ from rich.table import Table
 
 from adapter_cache.eviction import Resident, bytes_to_free, eviction_order
 from adapter_cache.frequency import EMPTY_SKETCH, FrequencySketch
-from benchmarks.policies import Arc, Belady, Fifo, Lfu, Lru, Policy, S3Fifo, Sieve, TinyLfu
+from benchmarks.policies import Belady, Fifo, Lfu, Lru, Policy, Sieve
 from benchmarks.record import write_record
 from benchmarks.request_traces import NUM_ADAPTERS, traces
+from benchmarks.resistant_policies import Arc, S3Fifo, TinyLfu
 from contracts.adapters import Digest
 
 SEED = 0
