@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,15 @@ def _stack_lines(metrics: Mapping[str, float]) -> list[str]:
     ]
 
 
+def _other_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line a record that has no table of its own: what was asked and what came out."""
+    lines = ["| Question | Answer |", "| --- | --- |"]
+    for record in records:
+        path = f"benchmarks/results/{record['name']}.json"
+        lines.append(f"| [{record['question']}]({path}) | {record['verdict']} |")
+    return lines
+
+
 def updated(readme: str, section: str) -> str:
     """The README with its marked section replaced."""
     return _MARKED.sub(lambda marks: f"{marks[1]}{section}\n{marks[2]}", readme)
@@ -89,8 +98,9 @@ def updated(readme: str, section: str) -> str:
 
 def section() -> str:
     """The section as the committed records have it."""
-    records = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("engine", "stack"))
-    return render(*records)
+    records = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    main = render(records.pop("engine"), records.pop("stack"))
+    return "\n".join([main, "", *_other_lines(records.values())]) if records else main
 
 
 def main(path: Path = README) -> None:
