@@ -10,7 +10,7 @@ from app.door import Door
 from app.http_body import parse_json, read_body
 from app.http_schemas import Wire
 from contracts.adapters import ADAPTER_NAME, AdapterManifest, AdapterRef
-from contracts.errors import InvalidRequest
+from contracts.errors import InvalidRequest, Overloaded
 
 MAX_VERSION = 999_999_999
 _MAX_BODY_BYTES = 1024
@@ -59,7 +59,8 @@ def adapter_version_routes(door: Door) -> APIRouter:
         manifest = await door.store.prefetch(ref) if _named(name) else None
         if manifest is None:
             raise await door.unknown(_shown(name, version))
-        door.prefetcher.tell((manifest.key,))
+        if not door.prefetcher.tell((manifest.key,)):
+            raise Overloaded("Too many prefetches at a time.")
         return adapter_entry(door.base_model, manifest)
 
     @router.put("/pin")

@@ -49,13 +49,15 @@ class RayDoor:
             timeout_s=0.8 * settings.window.store_timeout_s,
         )
         dispatcher = RayDispatcher(replica)
-        prefetcher = Prefetcher(dispatcher)
+        self._prefetcher = Prefetcher(dispatcher)
+        # The only replica there is gets the group itself.
+        hints = self._prefetcher if settings.replica.num_replicas > 1 else None
         self._window = Window(
             self._names,
             dispatcher,
             store_timeout_s=settings.window.store_timeout_s,
             guard=guard,
-            prefetcher=prefetcher,
+            prefetcher=hints,
             metrics=metrics,
         )
         self._door = Door(
@@ -71,7 +73,7 @@ class RayDoor:
             clock=time.time,
             new_id=lambda: uuid.uuid4().hex,
             guard=guard,
-            prefetcher=prefetcher,
+            prefetcher=self._prefetcher,
         )
 
     def __serve_build_asgi_app__(self) -> object:
@@ -81,6 +83,7 @@ class RayDoor:
     async def __del__(self) -> None:
         self._guarding.cancel()
         await self._window.aclose()
+        await self._prefetcher.aclose()
         await self._names.close()
         self._door.prompts.close()
         await self._stores.close()

@@ -94,7 +94,7 @@ class Window:
     `store_timeout_s` bounds a resolve; `base_wait_s` is how long base-model requests wait for
     their neighbours' adapters before they go ahead as a group of their own, so that a slow store
     costs them at most that. `guard` is asked before a name is called unknown. Replicas that the
-    group does not go to hear through `prefetcher` which adapters are in use.
+    group does not go to hear through `prefetcher`, if there is one, which adapters are in use.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Window:
         self._store = store
         self._dispatcher = dispatcher
         self._guard = guard or AlwaysWhole()
-        self._prefetcher = prefetcher or Prefetcher(dispatcher)
+        self._prefetcher = prefetcher
         self._store_timeout_s = store_timeout_s
         self._base_wait_s = base_wait_s
         self.metrics = metrics or DoorMetrics()
@@ -141,7 +141,6 @@ class Window:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._prefetcher.aclose()
         for request_id in tuple(self._running):
             self._fail(request_id, EngineFailed("The server is stopping."))
 
@@ -174,7 +173,8 @@ class Window:
         for group in plan.groups:
             # The prefetch is a task of its own, behind the group's: it delays nobody.
             self._spawn(self._pump(group))
-            self._prefetcher.hint(request.adapter for request in group)
+            if self._prefetcher is not None:
+                self._prefetcher.hint(request.adapter for request in group)
         doubt = None
         if any(isinstance(error, UnknownModel) for _, error in plan.refused):
             doubt = await self._doubt()

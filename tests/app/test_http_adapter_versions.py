@@ -9,6 +9,7 @@ import pytest
 
 from adapter_cache.store import MemoryStore
 from app.http_adapter_versions import RollbackBody
+from app.prefetch import Prefetcher
 from contracts.adapters import DEFAULT_TENANT, AdapterRef, TenantId
 from contracts.errors import NotReady, StoreUnavailable
 from tests.app.parts import CountingReplica, make_client, make_door, publish
@@ -73,6 +74,15 @@ async def test_a_prefetch_tells_the_replicas() -> None:
     assert [a.json()["version"] for a in answers] == [3, 2]
     told = [key.digest for keys in replica.prefetched for key in keys]
     assert told == [a.json()["digest"] for a in answers]
+
+
+async def test_too_many_prefetches_are_refused_for_now() -> None:
+    door = make_door(store=await make_store())
+    door.prefetcher = Prefetcher(door.dispatcher, max_calls=0)
+    async with make_client(door) as client:
+        answer = await client.post(f"{PATH}/prefetch")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
 
 
 CALLS = [("POST", "rollback"), ("POST", "prefetch"), ("PUT", "pin"), ("DELETE", "pin")]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from adapter_cache.store import MemoryStore
 from app.dispatcher import LocalDispatcher
+from app.prefetch import Prefetcher
 from app.token_stream import TokenStream
 from app.window import Ask, Window, plan_window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterRef, Digest
@@ -47,7 +48,14 @@ class SlowStore(MemoryStore):
 
 
 def make_window(store: MemoryStore, replica: CountingReplica) -> Window:
-    return Window(store, LocalDispatcher(replica), store_timeout_s=0.1, base_wait_s=0.01)
+    dispatcher = LocalDispatcher(replica)
+    return Window(
+        store,
+        dispatcher,
+        store_timeout_s=0.1,
+        base_wait_s=0.01,
+        prefetcher=Prefetcher(dispatcher),
+    )
 
 
 async def read(stream: TokenStream) -> str | ServingError:
@@ -242,4 +250,11 @@ async def test_a_prefetch_that_hangs_or_fails_holds_up_nothing() -> None:
     for name in "ab":
         async with asyncio.timeout(1):
             assert await read_all(window.open([make_ask(0, name)])) == [f"{name}0 {name}1 {name}2 "]
-    await window.aclose()
+
+
+async def test_without_a_prefetcher_nothing_is_announced() -> None:
+    store, replica = MemoryStore(), CountingReplica()
+    await publish(store, "a")
+    window = Window(store, LocalDispatcher(replica), store_timeout_s=0.1)
+    assert await read_all(window.open([make_ask(0, "a")])) == ["a0 a1 a2 "]
+    assert replica.prefetched == []
