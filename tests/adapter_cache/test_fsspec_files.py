@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -84,7 +85,8 @@ async def test_a_missing_bucket_is_an_outage_not_an_absence(s3: S3Server) -> Non
 
 
 async def test_a_dead_server_is_an_outage_without_secrets() -> None:
-    options = {"key": "admin", "secret": "hunter2", "endpoint_url": "http://hunter2@127.0.0.1:9"}
+    options: dict[str, Any] = {"key": "admin", "secret": "hunter2"}
+    options["endpoint_url"] = "http://hunter2@127.0.0.1:9"
     files = FsspecFiles("s3://bucket/x", timeout_s=0.5, **options)
     for call in (files.read("a"), files.write("a", b""), files.find("a"), files.modified_at_s("a")):
         with pytest.raises(StoreUnavailable) as caught:
