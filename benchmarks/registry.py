@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -122,12 +122,10 @@ async def answer_ms(client: httpx.AsyncClient, base: str) -> float:
     return (perf_counter() - started_s) * 1e3
 
 
-async def answers_ms(
-    client: httpx.AsyncClient, base: str, until: "asyncio.Task[object]"
-) -> Samples:
-    """Answers one after the other until a task is done."""
+async def answers_ms(client: httpx.AsyncClient, base: str, busy: Callable[[], bool]) -> Samples:
+    """Percentile and maximum of answers, one after the other while something is `busy`."""
     found: list[float] = []
-    while not until.done():
+    while busy():
         found.append(await answer_ms(client, base))
     return {"p99": [float(np.percentile(found, 99))], "max": [max(found)]}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.races import JUDGE_S, races
+from benchmarks.race import JUDGE_S
+from benchmarks.races import races
 from replicas.config import ReplicaConfig
 from tests.replicas.engine.models import make_tiny
 
