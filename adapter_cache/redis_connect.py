@@ -1,7 +1,9 @@
 """From a URL to clients of one server, of a cluster, or of whom the sentinels call master.
 
 Reads are repeated by the client, writes are sent once: what comes back from a write says what it
-has changed, and a repeat would say "nothing".
+has changed, and a repeat would say "nothing". Before a write, a connection that the server has
+closed meanwhile is found and replaced; not so in a cluster, where after the restart of a node one
+write to it fails.
 """
 
 import asyncio
@@ -35,7 +37,7 @@ class RedisClients:
 
     def __init__(self, url: RedisUrl, limits: RedisLimits) -> None:
         self._url = url
-        self._limits = limits
+        self.limits = limits
         self._sentinel = _sentinel(url, limits) if url.kind == "sentinel" else None
         retries = Retry(FullJitterBackoff(cap=0.25, base=0.02), limits.max_retries)
         self.reads = self._client(retries, limits.reply_timeout_s)
@@ -62,12 +64,14 @@ class RedisClients:
         async with self._bounded(self.writes) as client:
             yield client
 
-    def listener(self, wait_s: float) -> Redis:
-        """One more client, for a caller that blocks up to `wait_s` in a call and closes it itself.
+    def listener(self) -> Redis:
+        """One more client, for a caller that waits for news in a call, and closes it itself.
 
-        It repeats nothing and never reconnects unnoticed: a lost connection is an error.
+        It repeats nothing and never reconnects unnoticed: a lost connection is an error. Its calls
+        have no time limit of their own: below Python 3.12 the one that the client would set can
+        swallow a cancellation.
         """
-        client = self._client(Retry(NoBackoff(), 0), wait_s + self._limits.reply_timeout_s)
+        client = self._client(Retry(NoBackoff(), 0), None)
         # A pool would look for a dead connection, and replace it, before each call.
         if not isinstance(client, RedisCluster):
             client.single_connection_client = True
@@ -110,7 +114,7 @@ class RedisClients:
     async def _bounded(self, client: Redis) -> AsyncIterator[Redis]:
         places = self._places[client]
         try:
-            async with asyncio.timeout(self._limits.reply_timeout_s):
+            async with asyncio.timeout(self.limits.reply_timeout_s):
                 await places.acquire()
         except TimeoutError:
             raise StoreUnavailable("the adapter store has no connection free") from None
@@ -123,10 +127,10 @@ class RedisClients:
         finally:
             places.release()
 
-    def _client(self, retry: Retry, reply_timeout_s: float) -> Redis:
+    def _client(self, retry: Retry, reply_timeout_s: float | None) -> Redis:
         options: dict[str, Any] = {
-            "max_connections": self._limits.max_connections,
-            "socket_connect_timeout": self._limits.connect_timeout_s,
+            "max_connections": self.limits.max_connections,
+            "socket_connect_timeout": self.limits.connect_timeout_s,
             "socket_timeout": reply_timeout_s,
             "retry": retry,
             # With protocol 3 the client skips its check that a pooled connection is still alive,
@@ -150,6 +154,8 @@ def _sentinel(url: RedisUrl, limits: RedisLimits) -> Sentinel:
         "socket_connect_timeout": limits.connect_timeout_s,
         "socket_timeout": limits.reply_timeout_s,
         "protocol": 2,
+        # There are others to ask, and the caller asks again.
+        "retry": Retry(NoBackoff(), 0),
         **url.sentinel_options,
     }
     return Sentinel(url.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]

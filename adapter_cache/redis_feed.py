@@ -11,11 +11,10 @@ over, may lack entries that came after the last one seen. So each reconnect coun
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from redis.asyncio import Redis
 from redis.backoff import FullJitterBackoff
 
 from adapter_cache.redis_connect import RedisClients
@@ -61,11 +60,11 @@ class RedisFeed:
         else:
             self._is_failing = False
 
-    async def changes(self) -> AsyncIterator[AdapterChange | None]:
+    async def changes(self) -> AsyncGenerator[AdapterChange | None]:
         failures = 0
         has_missed = False
         while True:
-            reader = _Reader(self._clients.listener(self._wait_s), self._key, self._wait_s)
+            reader = _Reader(self._clients, self._key, self._wait_s)
             try:
                 await reader.join(self._max_entries)
                 if has_missed:
@@ -91,24 +90,28 @@ class RedisFeed:
 class _Reader:
     """One connection's view of the stream, up to the first gap."""
 
-    def __init__(self, redis: Redis, key: str, wait_s: float) -> None:
-        self._redis = redis
+    def __init__(self, clients: RedisClients, key: str, wait_s: float) -> None:
+        self._redis = clients.listener()
         self._key = key
         self._wait_ms = max(1, round(wait_s * 1000))
+        self._timeout_s = wait_s + clients.limits.reply_timeout_s
         self._last = b""
         self.has_gap = False
 
     async def join(self, max_entries: int) -> None:
         """Start after the newest entry, with one that is there to be found again."""
         with translated():
-            added = await self._redis.xadd(self._key, {"joined": ""}, maxlen=max_entries)
+            async with asyncio.timeout(self._timeout_s):
+                added = await self._redis.xadd(self._key, {"joined": ""}, maxlen=max_entries)
         self._last = cast("bytes", added)
 
     async def read(self) -> list[AdapterChange]:
         """What came since the last call, after a while possibly nothing; or sets `has_gap`."""
+        last = self._last
         with translated():
-            reply = await self._redis.xread({self._key: self._last}, _MAX_BATCH, self._wait_ms)
-            seen = await self._redis.xrange(self._key, self._last, self._last)
+            async with asyncio.timeout(self._timeout_s):
+                reply = await self._redis.xread({self._key: last}, _MAX_BATCH, self._wait_ms)
+                seen = await self._redis.xrange(self._key, last, last)
         # With protocol 2: one pair of stream and entries, or nothing.
         entries = cast("_Streams", reply)[0][1] if reply else []
         if not seen:

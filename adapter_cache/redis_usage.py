@@ -45,7 +45,7 @@ class RedisUsage:
         async with self._clients.writing() as redis:
             pipeline = redis.pipeline(transaction=False)
             for ref, count in named.items():
-                pipeline.zincrby(key, count, f"{ref.name}:{ref.tenant}")
+                pipeline.zincrby(key, count, to_member(ref))
             pipeline.zremrangebyrank(key, 0, -self._max_adapters - 1)
             pipeline.expire(key, _KEPT_BUCKETS * _BUCKET_S)
             await pipeline.execute()
@@ -62,7 +62,7 @@ class RedisUsage:
         total: Counter[bytes] = Counter()
         for bucket in buckets:
             total.update(dict(bucket))
-        return [_ref(member) for member, _ in total.most_common(limit)]
+        return [from_member(member) for member, _ in total.most_common(limit)]
 
     def __repr__(self) -> str:
         return f"<RedisUsage {self._prefix!r}>"
@@ -72,6 +72,12 @@ class RedisUsage:
         return [f"{self._prefix}:usage:{hour - age}" for age in range(_KEPT_BUCKETS)]
 
 
-def _ref(member: bytes) -> AdapterRef:
+def to_member(ref: AdapterRef) -> str:
+    """What stands for `ref`, whose name must be one."""
+    return f"{ref.name}:{ref.tenant}"
+
+
+def from_member(member: bytes) -> AdapterRef:
+    """Inverse of `to_member`."""
     name, _, tenant = member.decode().partition(":")
     return AdapterRef(TenantId(tenant), name)

@@ -13,7 +13,6 @@ from adapter_cache.fsspec_objects import FsspecObjects
 from adapter_cache.redis_blobs import RedisBlobs
 from adapter_cache.redis_connect import RedisClients
 from adapter_cache.redis_registry import RedisRegistry
-from adapter_cache.redis_store import RedisAdapterStore
 from adapter_cache.registry import MemoryRegistry
 from adapter_cache.store import AdapterStore, MemoryStore
 from adapter_cache.valkey_server import ValkeyServer
@@ -32,15 +31,6 @@ Stored = tuple[AdapterStore, BlobTier]
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     with ValkeyServer.start(tmp_path_factory.mktemp("valkey")) as server:
         yield server
-
-
-@pytest.fixture
-async def redis_store(
-    valkey: ValkeyServer, request: pytest.FixtureRequest
-) -> AsyncIterator[RedisAdapterStore]:
-    store = RedisAdapterStore(valkey.url, key_prefix=request.node.nodeid)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

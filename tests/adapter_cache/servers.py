@@ -1,17 +1,18 @@
 """Real servers on the loopback: each Redis that is found, a cluster. And clients of them."""
 
+import asyncio
 import itertools
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from adapter_cache.redis_connect import RedisClients
 from adapter_cache.valkey_server import _die_with_parent, find_binary
@@ -47,16 +48,25 @@ def wait_until(done: Callable[[], object], limit_s: float = 20.0) -> None:
             if done():
                 return
         except RedisError:
+            # Not ready yet.
             pass
         assert time.monotonic() < deadline_s, "the server is not ready"
         time.sleep(0.02)
 
 
 @contextmanager
-def running(binary: str, directory: Path, port: int, *flags: str) -> Iterator[int]:
-    """A server on `port` that keeps nothing, with `flags` of the command line."""
+def running(
+    binary: str, directory: Path, port: int, *flags: str, first: tuple[str, ...] = ()
+) -> Iterator[int]:
+    """A server on `port` that keeps nothing, with `flags` of the command line.
+
+    `first` comes before all flags: a file of settings, or what else the server is to be.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    command = [binary, *flags, "--port", str(port), "--bind", _HOST, "--save", ""]
+    sentinel = "--sentinel" in first
+    command = [binary, *first, "--port", str(port), "--bind", _HOST]
+    if not sentinel:
+        command += ["--save", "", *flags]
     process = subprocess.Popen(
         [*command, "--dir", str(directory), "--logfile", "server.log"],
         stdin=subprocess.DEVNULL,
@@ -74,11 +84,9 @@ def running(binary: str, directory: Path, port: int, *flags: str) -> Iterator[in
 def _answers(probe: Redis) -> bool:
     try:
         return bool(probe.ping())
-    except RedisError as error:
-        # It asks for a password, so it is there.
-        if "NOAUTH" in str(error):
-            return True
-        raise
+    except AuthenticationError:
+        # It is there, and asks for a password.
+        return True
 
 
 @contextmanager
@@ -151,3 +159,10 @@ async def clients(redis_url: str) -> AsyncIterator[RedisClients]:
 def prefix() -> str:
     """No two tests share keys."""
     return f"test-{next(_NUMBERS)}"
+
+
+async def eventually(done: Callable[[], Awaitable[object]], limit_s: float = 10.0) -> None:
+    """Poll until `done`."""
+    async with asyncio.timeout(limit_s):
+        while not await done():  # noqa: ASYNC110  # the server says nothing by itself
+            await asyncio.sleep(0.005)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from adapter_cache.valkey_server import ValkeyServer, find_binary
 from contracts.errors import NotReady
@@ -40,6 +41,13 @@ def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
     assert not server.is_running
     assert not _can_connect(server.port)
     server.stop()
+
+
+@pytest.mark.parametrize("max_bytes", [0, 10**8])
+def test_its_memory_is_bounded_at_the_cost_of_what_expires(tmp_path: Path, max_bytes: int) -> None:
+    with ValkeyServer.start(tmp_path, max_bytes=max_bytes) as server, Redis(port=server.port) as c:
+        memory = c.info("memory")
+    assert (memory["maxmemory"], memory["maxmemory_policy"]) == (max_bytes, "volatile-lfu")
 
 
 def test_a_second_start_on_a_directory_waits_for_the_first_to_end(tmp_path: Path) -> None:
