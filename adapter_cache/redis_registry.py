@@ -5,7 +5,7 @@
     <prefix>:{<tenant>}:pins:<name>     set     pinned versions
     <prefix>:{<tenant>}:names           zset    every name, all scores 0: order of bytes, for paging
 
-One string an adapter costs about 300 bytes with its name, whether a tenant has one adapter or a
+One string an adapter costs about 320 bytes with its name, whether a tenant has one adapter or a
 million; records as fields of one hash a tenant cost half as much again for tenants with one. The
 braces are Redis Cluster hash tags: all that one script touches lies in one slot. No key expires,
 so a server that evicts volatile keys alone keeps all of them.
