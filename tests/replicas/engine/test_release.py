@@ -58,35 +58,8 @@ async def test_slots_are_released_counted_and_filled_again(tmp_path: Path) -> No
         report = await stack.engine.slots()
         assert (report.num_slots, report.used, report.hits, report.misses) == (4, 2, 0, 2)
 
-        # Idle: its slot is free, the other's is not touched.
-        assert await stack.engine.release(first.digest)
-        assert await used(stack) == 1
-        assert not await stack.engine.release(first.digest)
-        assert not await stack.engine.release(Digest("f" * 64))
-        assert [await answer(stack, key) for key in (second, first)] == [
-            expected[second],
-            expected[first],
-        ]
-        report = await stack.engine.slots()
-        assert (report.used, report.hits, report.misses, report.evictions) == (2, 1, 3, 0)
-
-        # In use: nothing happens, and the answer is what it is.
-        quiet = await long_answer(stack, "quiet", first)
-        assert await long_answer(stack, "disturbed", first, first.digest) == quiet
-        assert await used(stack) == 2
-
-        # Released while it is asked for again: whichever comes first, the tokens are the same.
-        for _ in range(5):
-            _, again = await asyncio.gather(
-                stack.engine.release(first.digest), answer(stack, first)
-            )
-            assert again == expected[first]
-
-        # Cancelled: nobody uses it any more.
-        stream = stack.replica.generate((GenerateRequest("left", second, PROMPT, LONG),))
-        await anext(stream)
-        await stream.aclose()
-        assert await stack.engine.release(second.digest)
+        await check_idle(stack, first, second, expected)
+        await check_in_use(stack, first, second, expected[first])
 
         # More adapters than slots: the last four have one, and nothing leaks by being released.
         for key in keys:
@@ -97,3 +70,40 @@ async def test_slots_are_released_counted_and_filled_again(tmp_path: Path) -> No
             await stack.engine.release(key.digest)
         assert await used(stack) == 0
         assert {key: await answer(stack, key) for key in (first, second)} == expected
+
+
+async def check_idle(
+    stack: Stack, first: AdapterKey, second: AdapterKey, expected: dict[AdapterKey, tuple[int, ...]]
+) -> None:
+    """The slot of one that is released is free, the other's is not touched."""
+    assert await stack.engine.release(first.digest)
+    assert await used(stack) == 1
+    assert not await stack.engine.release(first.digest)
+    assert not await stack.engine.release(Digest("f" * 64))
+    assert [await answer(stack, key) for key in (second, first)] == [
+        expected[second],
+        expected[first],
+    ]
+    report = await stack.engine.slots()
+    assert (report.used, report.hits, report.misses, report.evictions) == (2, 1, 3, 0)
+
+
+async def check_in_use(
+    stack: Stack, first: AdapterKey, second: AdapterKey, expected: tuple[int, ...]
+) -> None:
+    """Releasing what is in use does nothing to it."""
+    # In use: nothing happens, and the answer is what it is.
+    quiet = await long_answer(stack, "quiet", first)
+    assert await long_answer(stack, "disturbed", first, first.digest) == quiet
+    assert await used(stack) == 2
+
+    # Released while it is asked for again: whichever comes first, the tokens are the same.
+    for _ in range(5):
+        _, again = await asyncio.gather(stack.engine.release(first.digest), answer(stack, first))
+        assert again == expected
+
+    # Cancelled: nobody uses it any more.
+    stream = stack.replica.generate((GenerateRequest("left", second, PROMPT, LONG),))
+    await anext(stream)
+    await stream.aclose()
+    assert await stack.engine.release(second.digest)
