@@ -1,5 +1,6 @@
 """`flora serve`: Valkey, Ray, the engine and the API on one machine, from one process."""
 
+import math
 import os
 import shutil
 import signal
@@ -94,10 +95,13 @@ def interruptible() -> Iterator[None]:
             signal.signal(name, handler)
 
 
-def haproxy_environment(enabled: bool, directory: Path, num_cpus: int) -> dict[str, str]:
+def haproxy_environment(
+    enabled: bool, directory: Path, num_cpus: int, request_timeout_s: float
+) -> dict[str, str]:
     """Variables for Ray Serve: HAProxy in front where there is one, and a quick end.
 
-    Its files and ports are this start's own, so that two servers fit on one machine.
+    Its files and ports are this start's own, so that two servers fit on one machine. When its
+    backends change, another takes its place, and it serves the requests that it has to their end.
     """
     variables = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -114,7 +118,7 @@ def haproxy_environment(enabled: bool, directory: Path, num_cpus: int) -> dict[s
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "2",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(request_timeout_s)),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, num_cpus)),
     }
 
@@ -140,7 +144,10 @@ def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     num_cpus = os.cpu_count() or 1
     # Ray Serve reads them when it is imported, which is why that happens here and not above.
-    os.environ.update(haproxy_environment(settings.server.haproxy, directory, num_cpus))
+    server = settings.server
+    os.environ.update(
+        haproxy_environment(server.haproxy, directory, num_cpus, server.request_timeout_s)
+    )
     from app import ray_cluster
 
     stack.callback(end_descendants, _CHILDREN_STOP_S, keep=child_ids())

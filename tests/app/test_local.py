@@ -136,8 +136,10 @@ def test_the_first_signal_interrupts_and_later_ones_do_not_disturb_the_end() -> 
 
 
 def test_haproxy_has_files_and_ports_of_its_own(tmp_path: Path) -> None:
-    off = haproxy_environment(False, tmp_path, 2)
-    on = haproxy_environment(True, tmp_path, 2)
+    off = haproxy_environment(False, tmp_path, 2, 60.0)
+    on = haproxy_environment(True, tmp_path, 2, 60.5)
     assert "RAY_SERVE_ENABLE_HA_PROXY" not in off
     assert off["RAY_USAGE_STATS_ENABLED"] == "0"
     assert on["RAY_SERVE_HAPROXY_SOCKET_PATH"].startswith(str(tmp_path))
+    # Less, and a change of backends would cut answers short.
+    assert on["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "61"

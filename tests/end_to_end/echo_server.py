@@ -141,7 +141,7 @@ async def reading(url: str, streams: list[Stream]) -> "asyncio.Task[None]":
 
 def server_process() -> psutil.Process:
     """The `serve` process that this test has started."""
-    return next(p for p in psutil.Process().children() if "serve" in " ".join(p.cmdline()[:5]))
+    return next(p for p in psutil.Process().children() if "serve" in p.cmdline())
 
 
 def replica_processes() -> list[psutil.Process]:
