@@ -139,15 +139,13 @@ async def reading(url: str, streams: list[Stream]) -> "asyncio.Task[None]":
     return task
 
 
-def server_process() -> psutil.Process:
-    """The `serve` process that this test has started."""
-    return next(p for p in psutil.Process().children() if "serve" in p.cmdline())
-
-
-def replica_processes() -> list[psutil.Process]:
-    """The processes of engine replicas below it."""
-    children = server_process().children(recursive=True)
-    return [p for p in children if "ServeReplica:flora:replica" in " ".join(_cmdline(p))]
+def replica_processes(url: str) -> list[psutil.Process]:
+    """The processes of engine replicas of the server that this test has started at `url`."""
+    port = url.rpartition(":")[2]
+    children = psutil.Process().children()
+    server = next(p for p in children if {"serve", "--port", port} <= set(_cmdline(p)))
+    family = server.children(recursive=True)
+    return [p for p in family if "ServeReplica:flora:replica" in " ".join(_cmdline(p))]
 
 
 def _cmdline(process: psutil.Process) -> list[str]:

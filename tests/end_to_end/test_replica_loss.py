@@ -36,9 +36,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoServer]:
         yield server
 
 
-def kill_replicas() -> list[psutil.Process]:
+def kill_replicas(url: str) -> list[psutil.Process]:
     """All replicas and what runs below them; returns who must be gone now."""
-    replicas = replica_processes()
+    replicas = replica_processes(url)
     assert replicas
     family = [p for replica in replicas for p in (replica, *replica.children(recursive=True))]
     for replica in replicas:
@@ -59,7 +59,7 @@ def until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
 
 async def streams_through_a_kill(url: str, streams: list[Stream]) -> list[psutil.Process]:
     task = await reading(url, streams)
-    killed = await asyncio.to_thread(kill_replicas)
+    killed = await asyncio.to_thread(kill_replicas, url)
     async with asyncio.timeout(60):
         await task
     return killed
@@ -97,7 +97,7 @@ def test_streams_end_with_an_error_and_the_next_replica_takes_over(server: EchoS
     until(answers_again(lambda: server.ask("ada")))
     assert server.ask("ada").json()["choices"] == before.json()["choices"]
     assert all(is_gone(process) for process in killed)
-    assert {p.pid for p in replica_processes()}.isdisjoint(p.pid for p in killed)
+    assert {p.pid for p in replica_processes(server.url)}.isdisjoint(p.pid for p in killed)
     assert server.gauge("flora_running_requests") == 0
 
 
@@ -112,7 +112,7 @@ def test_requests_that_come_meanwhile_all_end(server: EchoServer) -> None:
                 tasks.append(asyncio.create_task(client.post("/v1/completions", json=body)))
                 await asyncio.sleep(0.1)
                 if number == 5:
-                    await asyncio.to_thread(kill_replicas)
+                    await asyncio.to_thread(kill_replicas, server.url)
             return list(await asyncio.gather(*tasks))
 
     answers = asyncio.run(ask_all())
