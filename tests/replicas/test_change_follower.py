@@ -78,7 +78,7 @@ async def test_bytes_that_came_back_while_they_were_to_be_retired_stay(
         pass
     await turns()
     assert stack.stepped.released == [second.digest]
-    assert stack.resident() == {first.digest}
+    await until(lambda: stack.resident() == {first.digest})
 
 
 async def test_a_deleted_adapter_leaves(stack: FollowedStack) -> None:
