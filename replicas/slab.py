@@ -32,10 +32,9 @@ class Slab:
         shape = (num_slots + 1, len(layout.groups))
         self.layout = layout
         self.num_slots = num_slots
-        # Written, not only promised: else the first activation of each slot pays for its pages.
-        self.numbers = torch.empty(
+        self.numbers = torch.zeros(
             (num_slots + 1, layout.row_width), dtype=TORCH_DTYPES[layout.dtype], device=device
-        ).zero_()
+        )
         self.extra_pairs = np.zeros(shape, np.int32)
         self.extra_offset = np.zeros(shape, np.int64)
         self._staging = self._make_staging()
