@@ -143,10 +143,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where the record goes")
     parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
     parser.add_argument("--quick", action="store_true", help="a coarse answer, eager alone")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds a load (4; quick: 2)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds a load (4; quick: 1)")
     parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     args = parser.parse_args()
-    args.rounds = args.rounds or (2 if args.quick else 4)
+    args.rounds = args.rounds or (1 if args.quick else 4)
     return args
 
 
