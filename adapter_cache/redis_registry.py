@@ -158,7 +158,7 @@ class RedisRegistry:
 
         In this order: should the version be superseded between, it is found as an older one.
         """
-        if not is_name(ref.name):
+        if not is_name(ref.name) or ref.reader is not None:
             return []
         current = ("GET", self._key(ref.tenant, "adapter", ref.name))
         if ref.version is None:

@@ -86,7 +86,7 @@ class MemoryRegistry:
         return [manifest.key if manifest else None for manifest in found]
 
     async def describe(self, ref: AdapterRef) -> AdapterManifest | None:
-        kept = self._kept(ref.tenant, ref.name)
+        kept = self._kept(ref.tenant, ref.name) if ref.reader is None else {}
         version = max(kept, default=0) if ref.version is None else ref.version
         return kept.get(version)
 

@@ -230,7 +230,7 @@ class MemoryStore:
         return self._versions.get(tenant, {}).get(name, [])
 
     def _find(self, ref: AdapterRef) -> AdapterManifest | None:
-        kept = self._kept(ref.tenant, ref.name)
+        kept = self._kept(ref.tenant, ref.name) if ref.reader is None else []
         if ref.version is None:
             return kept[-1] if kept else None
         return next((each for each in kept if each.key.version == ref.version), None)

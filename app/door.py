@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from adapter_cache.registry_guard import AlwaysWhole, Guard
 from adapter_cache.store import AdapterStore
+from app.auth import Authoriser, OpenToAll
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
 from app.gather import Gather
@@ -14,7 +15,6 @@ from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.token_stream import TokenStream
 from app.window import Ask
-from contracts.adapters import DEFAULT_TENANT, TenantId
 from contracts.errors import NotReady, ServiceError, ServingError
 from contracts.replica import ReplicaInfo
 from flora.adapter_config import AdapterLimits
@@ -53,7 +53,9 @@ class Door:
         new_id: Callable[[], str],
         guard: Guard | None = None,
         prefetcher: Prefetcher | None = None,
+        auth: Authoriser | None = None,
     ) -> None:
+        self.auth = auth or OpenToAll()
         self.base_model = base_model
         self.store = store
         self.dispatcher = dispatcher
@@ -69,10 +71,6 @@ class Door:
         self._gather = gather
         self._info: ReplicaInfo | None = None
         self._layout: AdapterLayout | None = None
-
-    def tenant(self) -> TenantId:
-        """Whose adapters a request may use."""
-        return DEFAULT_TENANT
 
     def model(self, text: str) -> ModelName:
         """The `model` field of a request. Raises UnknownModel."""

@@ -7,9 +7,11 @@ from pydantic import Field
 
 from app.adapter_entry import adapter_entry
 from app.door import Door
+from app.http_auth import requires
 from app.http_body import parse_json, read_body
 from app.http_schemas import Wire
-from contracts.adapters import ADAPTER_NAME, AdapterManifest, AdapterRef
+from contracts.access import Caller, Scope
+from contracts.adapters import ADAPTER_NAME, AdapterManifest, AdapterRef, TenantId
 from contracts.errors import InvalidRequest, Overloaded
 
 MAX_VERSION = 999_999_999
@@ -40,22 +42,23 @@ Version = Annotated[int | None, Depends(chosen_version)]
 def adapter_version_routes(door: Door) -> APIRouter:
     """Moving, keeping and announcing versions of `door`'s adapters."""
     router = APIRouter(prefix="/v1/adapters/{name}")
+    writer = Annotated[Caller, Depends(requires(door, Scope.ADAPTERS_WRITE))]
 
     @router.post("/rollback")
-    async def rollback(name: str, request: Request) -> dict[str, Any]:
+    async def rollback(name: str, request: Request, caller: writer) -> dict[str, Any]:
         """An older version's bytes become current again, as a new version."""
         wanted = (await _rollback_body(request)).version
         manifest = None
         if _named(name):
-            manifest = await door.store.rollback(door.tenant(), name, wanted, door.clock())
+            manifest = await door.store.rollback(caller.tenant, name, wanted, door.clock())
         if manifest is None:
-            raise await _no_rollback(door, name, wanted)
+            raise await _no_rollback(door, caller.tenant, name, wanted)
         return adapter_entry(door.base_model, manifest)
 
     @router.post("/prefetch", status_code=202)
-    async def prefetch(name: str, version: Version) -> dict[str, Any]:
+    async def prefetch(name: str, version: Version, caller: writer) -> dict[str, Any]:
         """The bytes are in Redis when this answers; replicas have been told to fetch them."""
-        ref = AdapterRef(door.tenant(), name, version)
+        ref = AdapterRef(caller.tenant, name, version)
         manifest = await door.store.prefetch(ref) if _named(name) else None
         if manifest is None:
             raise await door.unknown(_shown(name, version))
@@ -64,16 +67,16 @@ def adapter_version_routes(door: Door) -> APIRouter:
         return adapter_entry(door.base_model, manifest)
 
     @router.put("/pin")
-    async def pin(name: str, version: Version) -> dict[str, Any]:
+    async def pin(name: str, version: Version, caller: writer) -> dict[str, Any]:
         """The version is not pruned, however many come after it."""
-        ref = AdapterRef(door.tenant(), name, version)
+        ref = AdapterRef(caller.tenant, name, version)
         manifest = await door.store.pin(ref) if _named(name) else None
         return {**await _entry(door, manifest, name, version), "pinned": True}
 
     @router.delete("/pin")
-    async def unpin(name: str, version: Version) -> dict[str, Any]:
+    async def unpin(name: str, version: Version, caller: writer) -> dict[str, Any]:
         """The version may be pruned again, by the next publish."""
-        ref = AdapterRef(door.tenant(), name, version)
+        ref = AdapterRef(caller.tenant, name, version)
         manifest = await door.store.unpin(ref) if _named(name) else None
         return {**await _entry(door, manifest, name, version), "pinned": False}
 
@@ -85,10 +88,10 @@ async def _rollback_body(request: Request) -> RollbackBody:
     return parse_json(body, RollbackBody) if body else RollbackBody()
 
 
-async def _no_rollback(door: Door, name: str, version: int | None) -> Exception:
+async def _no_rollback(door: Door, tenant: TenantId, name: str, version: int | None) -> Exception:
     """Nothing to go back to is another fault than nothing there."""
     if version is None and _named(name):
-        current = await door.store.describe(AdapterRef(door.tenant(), name))
+        current = await door.store.describe(AdapterRef(tenant, name))
         if current is not None:
             return InvalidRequest(f"adapter '{name}' has no other version to go back to", "version")
     return await door.unknown(_shown(name, version))

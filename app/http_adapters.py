@@ -2,18 +2,20 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.adapter_entry import adapter_entry, version_entries
 from app.door import Door
+from app.http_auth import requires
 from app.http_body import bounded_chunks, read_body
 from app.http_models import PageLimit, adapter_cursor, list_object
-from contracts.adapters import ADAPTER_NAME
+from contracts.access import Caller, Scope
+from contracts.adapters import ADAPTER_NAME, TenantId
 from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest, Overloaded
 from flora.adapter_config import AdapterLimits
 from flora.adapter_files import read_adapter
@@ -28,10 +30,12 @@ _WAITING_PER_PLACE = 16
 def adapter_routes(door: Door) -> APIRouter:
     """Publishing and listing adapters of `door`."""
     router = APIRouter(prefix="/v1/adapters")
+    reader = Annotated[Caller, Depends(requires(door, Scope.ADAPTERS_READ))]
+    writer = Annotated[Caller, Depends(requires(door, Scope.ADAPTERS_WRITE))]
     waiting = 0
 
     @router.put("/{name}")
-    async def publish(name: str, request: Request) -> dict[str, Any]:
+    async def publish(name: str, request: Request, caller: writer) -> dict[str, Any]:
         """Validate, compile and publish an upload; the answer names the new version."""
         nonlocal waiting
         if not ADAPTER_NAME.fullmatch(name):
@@ -40,41 +44,43 @@ def adapter_routes(door: Door) -> APIRouter:
             raise Overloaded("Too many uploads at a time.")
         waiting += 1
         try:
-            return await _publish(door, name, request)
+            return await _publish(door, caller.tenant, name, request)
         finally:
             waiting -= 1
 
     @router.get("")
-    async def list_adapters(limit: PageLimit = 100, after: str = "") -> dict[str, Any]:
+    async def list_adapters(
+        caller: reader, limit: PageLimit = 100, after: str = ""
+    ) -> dict[str, Any]:
         """Current versions in order of name; `after` is the last name seen."""
         cursor = adapter_cursor(after)
         await door.guard.require_whole()
-        manifests, more = await door.store.page(door.tenant(), cursor, limit)
+        manifests, more = await door.store.page(caller.tenant, cursor, limit)
         entries = [adapter_entry(door.base_model, manifest) for manifest in manifests]
         return list_object(entries, bool(more), "name")
 
     @router.get("/{name}")
-    async def show(name: str) -> dict[str, Any]:
+    async def show(name: str, caller: reader) -> dict[str, Any]:
         """The current version, and all kept ones."""
-        versions = await door.store.versions(door.tenant(), name) if _named(name) else []
+        versions = await door.store.versions(caller.tenant, name) if _named(name) else []
         if not versions:
             raise await door.unknown(name)
         await door.guard.require_whole()
-        pins = await door.store.pins(door.tenant(), name)
+        pins = await door.store.pins(caller.tenant, name)
         entries = version_entries(door.base_model, versions, pins)
         return {**adapter_entry(door.base_model, versions[-1]), "versions": entries}
 
     @router.delete("/{name}")
-    async def delete(name: str) -> dict[str, Any]:
+    async def delete(name: str, caller: writer) -> dict[str, Any]:
         """Forget the adapter with all its versions."""
-        if not _named(name) or not await door.store.delete(door.tenant(), name):
+        if not _named(name) or not await door.store.delete(caller.tenant, name):
             raise await door.unknown(name)
         return {"id": name, "object": "adapter.deleted", "deleted": True}
 
     return router
 
 
-async def _publish(door: Door, name: str, request: Request) -> dict[str, Any]:
+async def _publish(door: Door, tenant: TenantId, name: str, request: Request) -> dict[str, Any]:
     layout = await door.layout()
     limits = door.limits.adapter
     try:
@@ -86,7 +92,7 @@ async def _publish(door: Door, name: str, request: Request) -> dict[str, Any]:
     async with door.uploads:
         compiled = await asyncio.to_thread(_compile, layout, weights, config, limits)
     manifest = await door.store.publish(
-        door.tenant(),
+        tenant,
         name,
         compiled.blob,
         digest=compiled.digest,

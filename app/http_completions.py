@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.answer import Answer
 from app.answer_format import AnswerFormat, AnswerHead
 from app.chat_format import ChatFormat
 from app.door import Door
+from app.http_auth import requires
 from app.http_body import parse_body
 from app.http_schemas import ChatBody, CompletionBody, GenerationFields
 from app.http_sse import respond
 from app.prompts import room_for_answer
 from app.text_format import Echo, TextFormat
 from app.window import Ask
+from contracts.access import Caller, Scope
 from contracts.errors import InvalidRequest
 from contracts.generation import Sampling
 
@@ -26,25 +29,26 @@ DEFAULT_COMPLETION_TOKENS = 16
 def completion_routes(door: Door) -> APIRouter:
     """The two generation routes of `door`."""
     router = APIRouter(prefix="/v1")
+    generator = Annotated[Caller, Depends(requires(door, Scope.GENERATE))]
 
     @router.post("/chat/completions")
-    async def chat(request: Request) -> Response:
+    async def chat(request: Request, caller: generator) -> Response:
         """Answer a conversation."""
         body = await parse_body(request, ChatBody, door.limits.max_body_bytes)
-        return await answer_chat(door, request, body)
+        return await answer_chat(door, request, caller, body)
 
     @router.post("/completions")
-    async def complete(request: Request) -> Response:
+    async def complete(request: Request, caller: generator) -> Response:
         """Continue one or many texts."""
         body = await parse_body(request, CompletionBody, door.limits.max_body_bytes)
-        return await answer_text(door, request, body)
+        return await answer_text(door, request, caller, body)
 
     return router
 
 
-async def answer_chat(door: Door, request: Request, body: ChatBody) -> Response:
+async def answer_chat(door: Door, request: Request, caller: Caller, body: ChatBody) -> Response:
     """Admit, generate and answer one conversation."""
-    door.model(body.model)
+    door.model(body.model).ref(caller)
     messages = [{"role": _role(m.role), "content": m.text} for m in body.messages]
     prompt = await door.prompts.encode_chat(messages)
     max_tokens = body.max_completion_tokens or body.max_tokens
@@ -59,12 +63,14 @@ async def answer_chat(door: Door, request: Request, body: ChatBody) -> Response:
         include_usage=body.include_usage,
         logprobs=bool(body.logprobs),
     )
-    return await _answer(door, request, body, head.id, [prompt], [sampling], wire)
+    return await _answer(door, request, caller, body, head.id, [prompt], [sampling], wire)
 
 
-async def answer_text(door: Door, request: Request, body: CompletionBody) -> Response:
+async def answer_text(
+    door: Door, request: Request, caller: Caller, body: CompletionBody
+) -> Response:
     """Admit, generate and answer one or many texts."""
-    door.model(body.model)
+    door.model(body.model).ref(caller)
     info = await door.info()
     prompts = [await _token_ids(door, p, info.vocab_size) for p in body.prompts]
     samplings = [_text_sampling(body, len(p), info.max_model_len_tokens) for p in prompts]
@@ -78,12 +84,13 @@ async def answer_text(door: Door, request: Request, body: CompletionBody) -> Res
         logprobs=body.logprobs is not None,
         prompt_only=body.max_tokens == 0,
     )
-    return await _answer(door, request, body, head.id, prompts, samplings, wire)
+    return await _answer(door, request, caller, body, head.id, prompts, samplings, wire)
 
 
 async def _answer(
     door: Door,
     request: Request,
+    caller: Caller,
     body: GenerationFields,
     answer_id: str,
     prompts: Sequence[tuple[int, ...]],
@@ -91,11 +98,12 @@ async def _answer(
     wire: AnswerFormat,
 ) -> Response:
     vocab_size = (await door.info()).vocab_size
-    adapter = door.model(body.model).ref(door.tenant())
+    adapter = door.model(body.model).ref(caller)
     asks = []
     for place, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True)):
         _check_sampling(sampling, vocab_size)
-        asks.append(Ask(f"{answer_id}-{place}", body.model, adapter, prompt, sampling))
+        request_id = f"{answer_id}-{place}"
+        asks.append(Ask(request_id, body.model, adapter, prompt, sampling, caller))
     streams = await door.open(asks)
     answer = Answer(streams, body.num_choices, sum(len(prompt) for prompt in prompts))
     return await respond(

@@ -1,6 +1,7 @@
 """Errors on the HTTP wire: the one table from errors to statuses, and OpenAI's error body."""
 
 import logging
+import math
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from contracts import errors
-from contracts.errors import InvalidRequest, ServiceError, ServingError
+from contracts.errors import InvalidRequest, RateLimited, ServiceError, ServingError
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ STATUS: dict[type[ServingError], int] = {
     errors.UnknownModel: 404,
     errors.PromptTooLong: 400,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.RateLimited: 429,
     errors.StoreUnavailable: 503,
     errors.AdapterCorrupt: 500,
     errors.Overloaded: 503,
@@ -33,6 +36,8 @@ STATUS: dict[type[ServingError], int] = {
 """The status of each error; a class that is not here has its nearest ancestor's, else 500."""
 
 RETRY_AFTER_S = 1
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
@@ -45,17 +50,14 @@ def status_of(error: ServingError) -> int:
 def error_body(error: ServingError) -> dict[str, Any]:
     """OpenAI's error object."""
     status = status_of(error)
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    if status == 401:
-        kind = "authentication_error"
+    kind = "server_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
     return _body(error.message, kind, error.param, error.code)
 
 
 def error_response(error: ServingError) -> Response:
     """`error` as a whole answer; one that is worth repeating says when."""
     status = status_of(error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return _json(status, error_body(error), headers)
+    return _json(status, error_body(error), _headers_of(error, status))
 
 
 def invalid_request(error: ValidationError) -> InvalidRequest:
@@ -102,6 +104,14 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(Exception, on_bug)
+
+
+def _headers_of(error: ServingError, status: int) -> dict[str, str]:
+    if isinstance(error, RateLimited):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
 
 
 def _quoted_field(message: str) -> str | None:

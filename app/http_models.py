@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from app.door import Door
+from app.http_auth import requires
 from app.model_name import ModelName
+from contracts.access import Caller, Scope
 from contracts.adapters import ADAPTER_NAME, AdapterManifest
 from contracts.errors import InvalidRequest
 
@@ -16,9 +18,12 @@ PageLimit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 def model_routes(door: Door) -> APIRouter:
     """What `door` serves, and whether it does."""
     router = APIRouter()
+    reader = Annotated[Caller, Depends(requires(door, Scope.GENERATE))]
 
     @router.get("/v1/models")
-    async def list_models(limit: PageLimit = 100, after: str = "") -> dict[str, Any]:
+    async def list_models(
+        caller: reader, limit: PageLimit = 100, after: str = ""
+    ) -> dict[str, Any]:
         """The base model, then each adapter in order of name; `after` is the last id seen."""
         base = [] if after else [_base_entry(door)]
         cursor = door.model(after).adapter or "" if after else ""
@@ -27,15 +32,15 @@ def model_routes(door: Door) -> APIRouter:
         has_more = True
         if room:
             await door.guard.require_whole()
-            manifests, next_cursor = await door.store.page(door.tenant(), cursor, room)
+            manifests, next_cursor = await door.store.page(caller.tenant, cursor, room)
             has_more = bool(next_cursor)
         return list_object([*base, *(_adapter_entry(door, m) for m in manifests)], has_more)
 
     @router.get("/v1/models/{model_id:path}")
-    async def get_model(model_id: str) -> dict[str, Any]:
+    async def get_model(model_id: str, caller: reader) -> dict[str, Any]:
         """One model."""
         name = door.model(model_id)
-        ref = name.ref(door.tenant())
+        ref = name.ref(caller)
         if ref is None:
             return _base_entry(door)
         manifest = await door.store.describe(ref)

@@ -18,6 +18,7 @@ from app.door_metrics import DoorMetrics
 from app.model_name import unknown_model
 from app.prefetch import Prefetcher
 from app.token_stream import TokenStream
+from contracts.access import LOCAL_CALLER, Caller
 from contracts.adapters import BASE, AdapterKey, AdapterRef
 from contracts.errors import EngineFailed, ServingError, StoreUnavailable, UnknownModel
 from contracts.generation import GenerateRequest, Sampling, TokenBatch
@@ -37,6 +38,7 @@ class Ask:
     adapter: AdapterRef | None
     prompt_token_ids: tuple[int, ...]
     sampling: Sampling
+    caller: Caller = LOCAL_CALLER
 
 
 class Resolver(Protocol):
@@ -75,8 +77,19 @@ def plan_window(asks: Sequence[Ask], found: Found) -> WindowPlan:
         if isinstance(key, ServingError):
             refused.append((ask.request_id, key))
         else:
-            group.append(GenerateRequest(ask.request_id, key, ask.prompt_token_ids, ask.sampling))
+            group.append(_request(ask, key))
     return WindowPlan((tuple(group),) if group else (), tuple(refused))
+
+
+def _request(ask: Ask, key: AdapterKey) -> GenerateRequest:
+    return GenerateRequest(
+        ask.request_id,
+        key,
+        ask.prompt_token_ids,
+        ask.sampling,
+        ask.caller.tenant,
+        ask.caller.weight,
+    )
 
 
 def _key_of(ask: Ask, found: Found) -> AdapterKey | ServingError:

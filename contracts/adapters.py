@@ -9,6 +9,8 @@ Digest = NewType("Digest", str)
 """SHA-256 of a compiled row blob, 64 lower-case hex digits. The bytes behind it never change."""
 
 DEFAULT_TENANT = TenantId("default")
+TENANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A whole tenant id."""
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 """A whole adapter name; it is never used as a path."""
 
@@ -39,11 +41,16 @@ BASE = AdapterKey(TenantId(""), "", 0, Digest(""), 0)
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """What a caller asks for: a name, and a version or None for the current one."""
+    """What a caller asks for: a name, and a version or None for the current one.
+
+    `tenant` owns the adapter. `reader` is the tenant that asks where it is not the owner: the
+    adapter must have been shared with it, and is unknown otherwise. None asks for the owner.
+    """
 
     tenant: TenantId
     name: str
     version: int | None = None
+    reader: TenantId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """Every error that crosses a package or a process, as one tree.
 
 ServingError
-|-- CallerError                the request is at fault: do not retry it unchanged
+|-- CallerError                the request is at fault: do not retry it unchanged (but RateLimited)
 |   |-- InvalidRequest         malformed JSON, unknown field, value out of range
 |   |-- InvalidAdapter         an upload that is not a well-formed adapter
 |   |   |-- AdapterTooLarge    over a byte or rank limit
 |   |   `-- WrongBaseModel     made for another base model
 |   |-- UnknownModel           no such model or adapter, or not yours: the same answer
 |   |-- PromptTooLong          prompt and answer do not fit the context window
-|   `-- Unauthorized           no valid key, or the key lacks the scope
+|   |-- Unauthorized           no valid key: none, unknown, expired or revoked
+|   |-- Forbidden              the key lacks the scope
+|   `-- RateLimited            over a quota of the key: the same request passes later
 `-- ServiceError               we are at fault: the same request may succeed later
     |-- StoreUnavailable       the registry or the blob store does not answer
     |-- AdapterCorrupt         bytes that do not have the digest they were asked for by
@@ -66,6 +68,23 @@ class PromptTooLong(CallerError):
 
 class Unauthorized(CallerError):
     code = "invalid_api_key"
+
+
+class Forbidden(CallerError):
+    code = "insufficient_scope"
+
+
+class RateLimited(CallerError):
+    """`retry_after_s` is when the same request would pass, as far as is known now."""
+
+    code = "rate_limit_exceeded"
+    retryable = True
+
+    def __init__(self, message: str, param: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, param)
+        # All of it, so that the error survives a pickle.
+        self.args = (message, param, retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class ServiceError(ServingError):

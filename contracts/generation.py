@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from contracts.adapters import AdapterKey
+from contracts.adapters import DEFAULT_TENANT, AdapterKey, TenantId
 from contracts.errors import ServingError
 
 
@@ -35,12 +35,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One prompt for one adapter. `request_id` is unique among the requests in flight."""
+    """One prompt for one adapter. `request_id` is unique among the requests in flight.
+
+    `tenant` is who asks, whoever owns the adapter, and `weight` its share among tenants.
+    """
 
     request_id: str
     adapter: AdapterKey
     prompt_token_ids: tuple[int, ...]
     sampling: Sampling
+    tenant: TenantId = DEFAULT_TENANT
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from adapter_cache.registry_guard import Guard
 from adapter_cache.store import AdapterStore, MemoryStore
+from app.auth import Authoriser
 from app.dispatcher import LocalDispatcher, Replica
 from app.door import Door, DoorLimits
 from app.gather import LocalGather
@@ -142,6 +143,7 @@ def make_door(
     limits: DoorLimits | None = None,
     wait_s: float = 0.0,
     guard: Guard | None = None,
+    auth: Authoriser | None = None,
 ) -> Door:
     store = store or MemoryStore()
     dispatcher = LocalDispatcher(replica or CountingReplica())
@@ -160,6 +162,7 @@ def make_door(
         new_id=lambda: f"id{next(ids)}",
         guard=guard,
         prefetcher=prefetcher,
+        auth=auth,
     )
 
 

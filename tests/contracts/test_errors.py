@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from contracts import errors
-from contracts.errors import CallerError, ServiceError, ServingError
+from contracts.errors import CallerError, RateLimited, ServiceError, ServingError
 
 
 def descend(error: type[ServingError]) -> Iterator[type[ServingError]]:
@@ -55,5 +55,5 @@ def test_leaves_have_codes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("error", TREE)
-def test_only_our_own_faults_are_worth_a_retry(error: type[ServingError]) -> None:
-    assert error.retryable is issubclass(error, ServiceError)
+def test_only_our_own_faults_and_a_full_quota_are_worth_a_retry(error: type[ServingError]) -> None:
+    assert error.retryable is issubclass(error, ServiceError | RateLimited)

@@ -1,0 +1,29 @@
+"""Who calls a route: its dependency on a key and a scope."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Request, Security
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from app.auth import require_scope
+from app.door import Door
+from contracts.access import Caller, Scope
+
+_BEARER = HTTPBearer(auto_error=False, description="An API key.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+
+
+def requires(door: Door, scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller. It runs before the route reads its body.
+
+    Raises Unauthorized, Forbidden, StoreUnavailable.
+    """
+
+    async def authorised(request: Request, _: Credentials) -> Caller:
+        caller = await door.auth.caller(request.headers.get("authorization"))
+        require_scope(caller, scope)
+        return caller
+
+    return authorised
