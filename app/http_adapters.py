@@ -53,9 +53,8 @@ def adapter_routes(door: Door) -> APIRouter:
         caller: reader, limit: PageLimit = 100, after: str = ""
     ) -> dict[str, Any]:
         """Current versions in order of name; `after` is the last name seen."""
-        cursor = adapter_cursor(after)
         await door.guard.require_whole()
-        manifests, more = await door.store.page(caller.tenant, cursor, limit)
+        manifests, more = await door.store.page(caller.tenant, adapter_cursor(after), limit)
         entries = [adapter_entry(door.base_model, manifest) for manifest in manifests]
         return list_object(entries, bool(more), "name")
 
@@ -67,8 +66,8 @@ def adapter_routes(door: Door) -> APIRouter:
             raise await door.unknown(name)
         await door.guard.require_whole()
         pins = await door.store.pins(caller.tenant, name)
-        entries = version_entries(door.base_model, versions, pins)
-        return {**adapter_entry(door.base_model, versions[-1]), "versions": entries}
+        current = adapter_entry(door.base_model, versions[-1])
+        return current | {"versions": version_entries(door.base_model, versions, pins)}
 
     @router.delete("/{name}")
     async def delete(name: str, caller: writer) -> dict[str, Any]:
