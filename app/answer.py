@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from app.answer_format import Collected, Usage
 from app.token_stream import TokenStream
+from contracts.adapters import AdapterKey
 from contracts.errors import ServingError
 from contracts.generation import TokenDelta
 
@@ -27,6 +28,11 @@ class Answer:
     @property
     def num_choices(self) -> int:
         return len(self._streams) * self._n
+
+    @property
+    def adapter(self) -> AdapterKey | None:
+        """The version that answers; None until the first burst or error is there."""
+        return self._streams[0].adapter
 
     def choice(self, prompt: int, delta: TokenDelta) -> int:
         """The index under which the client knows the choice that `delta` belongs to."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from contracts.adapters import AdapterKey
 from contracts.errors import ServingError
 from contracts.generation import TokenDelta
 
@@ -14,7 +15,8 @@ class TokenStream:
     A client that reads slowly gets longer bursts, never a blocked sender; what may be pending is
     bounded by the request's own `max_tokens`. The iteration raises the ServingError that ended
     the request, after the tokens that came before it. `close` is for a reader who leaves: it
-    calls `on_close(request_id)` at once if the request is still running.
+    calls `on_close(request_id)` at once if the request is still running. `adapter` is the version
+    that answers, None until that is settled; it is so before the first token.
     """
 
     __slots__ = (
@@ -24,6 +26,7 @@ class TokenStream:
         "_open_choices",
         "_pending",
         "_waiter",
+        "adapter",
         "request_id",
     )
 
@@ -31,6 +34,7 @@ class TokenStream:
         self, request_id: str, num_choices: int = 1, on_close: Callable[[str], None] | None = None
     ) -> None:
         self.request_id = request_id
+        self.adapter: AdapterKey | None = None
         self._on_close = on_close
         self._open_choices = num_choices
         self._pending: list[TokenDelta] = []
@@ -53,6 +57,11 @@ class TokenStream:
     def ended(self) -> bool:
         """True once nothing more will arrive, although something may still be unread."""
         return self._closed or self._error is not None or self._open_choices == 0
+
+    @property
+    def error(self) -> ServingError | None:
+        """What ended the request, where that was an error."""
+        return self._error
 
     def push(self, delta: TokenDelta) -> None:
         """Hand over one delta; ignored after the end."""

@@ -8,37 +8,24 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from adapter_cache.registry_guard import AlwaysWhole, Guard
+from app.ask import Ask as Ask
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
-from app.model_name import unknown_model
 from app.prefetch import Prefetcher
+from app.request_life import RequestLife
+from app.request_observer import RequestObserver
 from app.token_stream import TokenStream
-from contracts.access import LOCAL_CALLER, Caller
-from contracts.adapters import BASE, AdapterKey, AdapterRef
+from app.window_plan import Found, WindowPlan, plan_window
+from contracts.adapters import AdapterKey, AdapterRef
 from contracts.errors import EngineFailed, ServingError, StoreUnavailable, UnknownModel
-from contracts.generation import GenerateRequest, Sampling, TokenBatch
+from contracts.generation import GenerateRequest, TokenBatch
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One prompt as the door admitted it. `adapter` is None for the base model.
-
-    `model` is the name that the caller used, for messages.
-    """
-
-    request_id: str
-    model: str
-    adapter: AdapterRef | None
-    prompt_token_ids: tuple[int, ...]
-    sampling: Sampling
-    caller: Caller = LOCAL_CALLER
 
 
 class Resolver(Protocol):
@@ -53,54 +40,6 @@ class Resolver(Protocol):
         ...
 
 
-Found = Mapping[AdapterRef, AdapterKey | StoreUnavailable | None] | ServingError
-"""What the store knows of each ref, or how it failed to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
-    """Each of `groups` is one call to a replica; `refused` pairs a request id with its error."""
-
-    groups: tuple[tuple[GenerateRequest, ...], ...]
-    refused: tuple[tuple[str, ServingError], ...]
-
-
-def plan_window(asks: Sequence[Ask], found: Found) -> WindowPlan:
-    """Who goes together and who is refused.
-
-    All that can run is one group, whatever mixture of adapters it holds.
-    """
-    group: list[GenerateRequest] = []
-    refused: list[tuple[str, ServingError]] = []
-    for ask in asks:
-        key = _key_of(ask, found)
-        if isinstance(key, ServingError):
-            refused.append((ask.request_id, key))
-        else:
-            group.append(_request(ask, key))
-    return WindowPlan((tuple(group),) if group else (), tuple(refused))
-
-
-def _request(ask: Ask, key: AdapterKey) -> GenerateRequest:
-    return GenerateRequest(
-        ask.request_id,
-        key,
-        ask.prompt_token_ids,
-        ask.sampling,
-        ask.caller.tenant,
-        ask.caller.weight,
-    )
-
-
-def _key_of(ask: Ask, found: Found) -> AdapterKey | ServingError:
-    if ask.adapter is None:
-        return BASE
-    if isinstance(found, ServingError):
-        return found
-    key = found.get(ask.adapter)
-    return unknown_model(ask.model) if key is None else key
-
-
 class Window:
     """Opens a TokenStream for each ask and sees to it that each one ends.
 
@@ -108,6 +47,7 @@ class Window:
     their neighbours' adapters before they go ahead as a group of their own, so that a slow store
     costs them at most that. `guard` is asked before a name is called unknown. Replicas that the
     group does not go to hear through `prefetcher`, if there is one, which adapters are in use.
+    Each of `observers` hears of every request, by the monotonic `clock` in seconds.
     """
 
     def __init__(
@@ -120,6 +60,8 @@ class Window:
         guard: Guard | None = None,
         prefetcher: Prefetcher | None = None,
         metrics: DoorMetrics | None = None,
+        observers: Sequence[RequestObserver] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -130,7 +72,9 @@ class Window:
         self.metrics = metrics or DoorMetrics()
         self.metrics.running.set_function(lambda: len(self._running))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running: dict[str, TokenStream] = {}
+        self._observers = tuple(observers)
+        self._clock = clock
+        self._running: dict[str, RequestLife] = {}
 
     def __repr__(self) -> str:
         return f"Window(running={len(self._running)}, tasks={len(self._tasks)})"
@@ -145,7 +89,10 @@ class Window:
         self.metrics.windows.inc()
         self.metrics.requests.inc(len(asks))
         streams = [TokenStream(a.request_id, a.sampling.n, self._cancel) for a in asks]
-        self._running.update(zip([a.request_id for a in asks], streams, strict=True))
+        now_s = self._clock()
+        for ask, stream in zip(asks, streams, strict=True):
+            life = RequestLife(ask, stream, self._observers, now_s)
+            self._running[ask.request_id] = life
         self._spawn(self._serve(asks))
         return streams
 
@@ -206,23 +153,18 @@ class Window:
         return None
 
     async def _pump(self, requests: tuple[GenerateRequest, ...]) -> None:
-        """Fan one group's step stream out; whatever happens, every stream of it ends."""
+        """Fan one group's step stream out; whatever happens, every request of it ends."""
         requests = tuple(r for r in requests if r.request_id in self._running)
         if not requests:
             return
-        streams = [self._running[r.request_id] for r in requests]
-        left: set[int] = set()
+        lives = [self._running[r.request_id] for r in requests]
+        for life, request in zip(lives, requests, strict=True):
+            life.digest = request.adapter.digest
         error: ServingError = EngineFailed("The engine ended without finishing the request.")
+        left: set[str] = set()
         try:
             async for batch in self._dispatcher.generate(requests):
-                self._count(batch)
-                for delta in batch.deltas:
-                    stream = streams[delta.index]
-                    stream.push(delta)
-                    if stream.closed and delta.index not in left:
-                        # The first cancel may have overtaken the call that it was meant for.
-                        left.add(delta.index)
-                        self._spawn(self._dispatch_cancel(stream.request_id))
+                self._deliver(batch, lives, left)
         except ServingError as failure:
             error = failure
         except Exception:
@@ -232,18 +174,41 @@ class Window:
             for request in requests:
                 self._fail(request.request_id, error)
 
-    def _count(self, batch: TokenBatch) -> None:
+    def _deliver(self, batch: TokenBatch, lives: Sequence[RequestLife], left: set[str]) -> None:
+        """One step's tokens. `left` holds who ended before the engine and was cancelled again."""
         self.metrics.step_messages.inc()
         self.metrics.tokens.inc(sum(len(delta.token_ids) for delta in batch.deltas))
+        now_s = self._clock()
+        touched: dict[int, RequestLife] = {}
+        for delta in batch.deltas:
+            life = touched[delta.index] = lives[delta.index]
+            request_id = life.ask.request_id
+            if life.is_over and request_id not in left:
+                # The first cancel may have overtaken the call that it was meant for.
+                left.add(request_id)
+                self._spawn(self._dispatch_cancel(request_id))
+            life.push(delta)
+        for life in touched.values():
+            life.step(now_s)
+            if life.stream.ended:
+                self._end(life.ask.request_id)
 
     def _fail(self, request_id: str, error: ServingError) -> None:
-        stream = self._running.pop(request_id, None)
-        if stream is not None:
-            stream.fail(error)
+        life = self._running.get(request_id)
+        if life is not None:
+            life.stream.fail(error)
+            self._end(request_id)
+
+    def _end(self, request_id: str) -> bool:
+        """Whether the request was running until now; its stream says how it ended."""
+        life = self._running.pop(request_id, None)
+        if life is not None:
+            life.end(self._clock())
+        return life is not None
 
     def _cancel(self, request_id: str) -> None:
-        """Called by a stream whose reader left while the request was running."""
-        if self._running.pop(request_id, None) is not None:
+        """Called by a stream whose reader left, or expired, while the request was running."""
+        if self._end(request_id):
             self._spawn(self._dispatch_cancel(request_id))
 
     async def _dispatch_cancel(self, request_id: str) -> None:
