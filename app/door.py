@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from adapter_cache.registry_guard import AlwaysWhole, Guard
 from adapter_cache.store import AdapterStore
+from app.ask import Ask
 from app.auth import Authoriser, OpenToAll
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
@@ -14,7 +15,6 @@ from app.model_name import ModelName, parse_model_name, unknown_model
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.token_stream import TokenStream
-from app.window import Ask
 from contracts.errors import NotReady, ServiceError, ServingError
 from contracts.replica import ReplicaInfo
 from flora.adapter_config import AdapterLimits

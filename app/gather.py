@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from app.ask import Ask
 from app.token_stream import TokenStream
-from app.window import Ask
 
 
 class Gather(Protocol):

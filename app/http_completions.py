@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.answer import Answer
 from app.answer_format import AnswerFormat, AnswerHead
+from app.ask import Ask
 from app.chat_format import ChatFormat
 from app.door import Door
 from app.http_auth import requires
@@ -17,7 +18,6 @@ from app.http_schemas import ChatBody, CompletionBody, GenerationFields
 from app.http_sse import respond
 from app.prompts import room_for_answer
 from app.text_format import Echo, TextFormat
-from app.window import Ask
 from contracts.access import Caller, Scope
 from contracts.errors import InvalidRequest
 from contracts.generation import Sampling

@@ -10,6 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from adapter_cache.remembering_registry import RememberingRegistry
+from app.ask import Ask
 from app.config import Settings
 from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
@@ -21,7 +22,7 @@ from app.ray_dispatcher import RayDispatcher
 from app.registry_rebuild import registry_guard
 from app.stores import Stores, open_stores
 from app.token_stream import TokenStream
-from app.window import Ask, Window
+from app.window import Window
 from contracts.errors import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)

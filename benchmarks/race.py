@@ -15,11 +15,12 @@ import numpy as np
 
 from adapter_cache.collector import collect
 from adapter_cache.node_cache import NodeCache
+from app.ask import Ask
 from app.dispatcher import LocalDispatcher
 from app.dispatcher import Replica as ServedReplica
 from app.gather import LocalGather
 from app.stores import Stores
-from app.window import Ask, Window
+from app.window import Window
 from benchmarks.cold_stack import random_row
 from benchmarks.pointer_history import PointerHistory
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterRef, Digest

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
+from app.ask import Ask
 from app.gather import LocalGather
 from app.token_stream import TokenStream
-from app.window import Ask
 from contracts.generation import Sampling
 
 

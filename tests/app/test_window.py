@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_cache.store import MemoryStore
+from app.ask import Ask
 from app.dispatcher import LocalDispatcher
 from app.prefetch import Prefetcher
 from app.token_stream import TokenStream
-from app.window import Ask, Window, plan_window
+from app.window import Window
+from app.window_plan import plan_window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterRef, Digest
 from contracts.errors import (
     EngineFailed,

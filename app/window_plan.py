@@ -1,0 +1,43 @@
+"""Who goes together and who is refused. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.ask import Ask
+from app.model_name import unknown_model
+from contracts.adapters import BASE, AdapterKey, AdapterRef
+from contracts.errors import ServingError, StoreUnavailable
+from contracts.generation import GenerateRequest
+
+Found = Mapping[AdapterRef, AdapterKey | StoreUnavailable | None] | ServingError
+"""What the store knows of each ref, or how it failed to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """Each of `groups` is one call to a replica; `refused` pairs a request id with its error."""
+
+    groups: tuple[tuple[GenerateRequest, ...], ...]
+    refused: tuple[tuple[str, ServingError], ...]
+
+
+def plan_window(asks: Sequence[Ask], found: Found) -> WindowPlan:
+    """All that can run is one group, whatever mixture of adapters it holds."""
+    group: list[GenerateRequest] = []
+    refused: list[tuple[str, ServingError]] = []
+    for ask in asks:
+        key = _key_of(ask, found)
+        if isinstance(key, ServingError):
+            refused.append((ask.request_id, key))
+        else:
+            group.append(ask.request(key))
+    return WindowPlan((tuple(group),) if group else (), tuple(refused))
+
+
+def _key_of(ask: Ask, found: Found) -> AdapterKey | ServingError:
+    if ask.adapter is None:
+        return BASE
+    if isinstance(found, ServingError):
+        return found
+    key = found.get(ask.adapter)
+    return unknown_model(ask.model) if key is None else key
