@@ -15,6 +15,7 @@ from app.model_name import ModelName, parse_model_name, unknown_model
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.token_stream import TokenStream
+from app.upload_places import UploadPlaces
 from contracts.errors import NotReady, ServiceError, ServingError
 from contracts.replica import ReplicaInfo
 from flora.adapter_config import AdapterLimits
@@ -67,7 +68,7 @@ class Door:
         self.guard = guard or AlwaysWhole()
         self.prefetcher = prefetcher or Prefetcher(dispatcher)
         self.started_at_s = int(clock())
-        self.uploads = asyncio.Semaphore(limits.max_parallel_uploads)
+        self.uploads = UploadPlaces(limits.max_parallel_uploads)
         self._gather = gather
         self._info: ReplicaInfo | None = None
         self._layout: AdapterLayout | None = None

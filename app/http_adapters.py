@@ -1,6 +1,5 @@
 """PUT, GET and DELETE /v1/adapters/{name}, and GET /v1/adapters."""
 
-import asyncio
 import json
 from typing import Annotated, Any
 
@@ -14,17 +13,14 @@ from app.door import Door
 from app.http_auth import requires
 from app.http_body import bounded_chunks, read_body
 from app.http_models import PageLimit, adapter_cursor, list_object
+from app.uploads import publish_upload, require_adapter_name
 from contracts.access import Caller, Scope
 from contracts.adapters import ADAPTER_NAME, TenantId
-from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest, Overloaded
+from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest
 from flora.adapter_config import AdapterLimits
-from flora.adapter_files import read_adapter
-from flora.codec import CompiledAdapter, compile_adapter
-from flora.layout import AdapterLayout
 
 _ENVELOPE_BYTES = 64 * 1024
 _RAW_TYPES = ("", "application/octet-stream", "application/x-safetensors")
-_WAITING_PER_PLACE = 16
 
 
 def adapter_routes(door: Door) -> APIRouter:
@@ -32,21 +28,13 @@ def adapter_routes(door: Door) -> APIRouter:
     router = APIRouter(prefix="/v1/adapters")
     reader = Annotated[Caller, Depends(requires(door, Scope.ADAPTERS_READ))]
     writer = Annotated[Caller, Depends(requires(door, Scope.ADAPTERS_WRITE))]
-    waiting = 0
 
     @router.put("/{name}")
     async def publish(name: str, request: Request, caller: writer) -> dict[str, Any]:
         """Validate, compile and publish an upload; the answer names the new version."""
-        nonlocal waiting
-        if not ADAPTER_NAME.fullmatch(name):
-            raise InvalidRequest(f"adapter names match {ADAPTER_NAME.pattern}", "name")
-        if waiting >= _WAITING_PER_PLACE * door.limits.max_parallel_uploads:
-            raise Overloaded("Too many uploads at a time.")
-        waiting += 1
-        try:
+        require_adapter_name(name)
+        with door.uploads.take():
             return await _publish(door, caller.tenant, name, request)
-        finally:
-            waiting -= 1
 
     @router.get("")
     async def list_adapters(
@@ -80,33 +68,15 @@ def adapter_routes(door: Door) -> APIRouter:
 
 
 async def _publish(door: Door, tenant: TenantId, name: str, request: Request) -> dict[str, Any]:
-    layout = await door.layout()
-    limits = door.limits.adapter
+    await door.layout()  # Not ready is said before anything is read.
     try:
-        weights, config = await _read_upload(request, limits)
+        weights, config = await _read_upload(request, door.limits.adapter)
     except HTTPException as error:
         if error.status_code != 413:
             raise
         raise AdapterTooLarge(str(error.detail)) from None
-    async with door.uploads:
-        compiled = await asyncio.to_thread(_compile, layout, weights, config, limits)
-    manifest = await door.store.publish(
-        tenant,
-        name,
-        compiled.blob,
-        digest=compiled.digest,
-        base_fingerprint=layout.base_fingerprint,
-        rank=compiled.rank,
-        num_modules=compiled.num_modules,
-        created_at_s=door.clock(),
-    )
+    manifest = await publish_upload(door, tenant, name, weights, config)
     return adapter_entry(door.base_model, manifest)
-
-
-def _compile(
-    layout: AdapterLayout, weights: bytes, config: bytes | None, limits: AdapterLimits
-) -> CompiledAdapter:
-    return compile_adapter(layout, read_adapter(weights, config, limits), limits)
 
 
 async def _read_upload(request: Request, limits: AdapterLimits) -> tuple[bytes, bytes | None]:
