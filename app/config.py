@@ -33,6 +33,7 @@ _DELIMITER = "__"
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
 class Section(BaseModel):
@@ -47,6 +48,7 @@ class ServerSettings(Section):
     An empty `served_model_name` means the last part of `replica.model`, in lower case.
     `haproxy` puts HAProxy in front of the ingress where its binary is installed, in place of Ray
     Serve's own proxy. `request_timeout_s` bounds a request from its admission to its last token.
+    Pages of `cors_origins` ("*": all) may call the API from a browser.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +59,17 @@ class ServerSettings(Section):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**2
     request_timeout_s: Seconds = 600.0
     haproxy: bool = True
+    cors_origins: tuple[Origin, ...] = ()
+
+
+class AuthSettings(Section):
+    """Whether callers need a key, and how long an ingress believes what it has heard of one.
+
+    `required` None means: unless the server listens on the loopback alone.
+    """
+
+    required: bool | None = None
+    cache_ttl_s: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 3.0
 
 
 class WindowSettings(Section):
@@ -88,6 +101,7 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
     window: WindowSettings = WindowSettings()
     upload: UploadSettings = UploadSettings()
     replica: ReplicaConfig = ReplicaConfig(model=DEFAULT_MODEL)

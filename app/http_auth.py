@@ -12,7 +12,6 @@ from app.door import Door
 from contracts.access import Caller, Scope
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key.")
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
 
 
 def requires(door: Door, scope: Scope) -> Callable[..., Awaitable[Caller]]:
@@ -20,8 +19,12 @@ def requires(door: Door, scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
     Raises Unauthorized, Forbidden, StoreUnavailable.
     """
+    # Declared for the OpenAPI document, which names the scope of each route.
+    declared = Annotated[
+        HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope.value])
+    ]
 
-    async def authorised(request: Request, _: Credentials) -> Caller:
+    async def authorised(request: Request, _: declared) -> Caller:
         caller = await door.auth.caller(request.headers.get("authorization"))
         require_scope(caller, scope)
         return caller

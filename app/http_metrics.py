@@ -1,18 +1,20 @@
 """GET /metrics."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from app.door import Door
+from app.http_auth import requires
 from app.replica_metrics import merged
+from contracts.access import Scope
 
 
 def metrics_routes(door: Door) -> APIRouter:
     """What this ingress process and the replicas have counted."""
     router = APIRouter()
 
-    @router.get("/metrics")
+    @router.get("/metrics", dependencies=[Depends(requires(door, Scope.ADMIN))])
     async def scrape() -> Response:
         """Prometheus' text form; replicas that do not answer in time are left out."""
         texts = await door.replica_metrics()

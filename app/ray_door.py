@@ -10,6 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from adapter_cache.remembering_registry import RememberingRegistry
+from app.access_policy import make_authoriser
 from app.ask import Ask
 from app.config import Settings
 from app.door import Door, DoorLimits
@@ -75,6 +76,7 @@ class RayDoor:
             new_id=lambda: uuid.uuid4().hex,
             guard=guard,
             prefetcher=self._prefetcher,
+            auth=make_authoriser(settings, self._stores, guard),
         )
 
     def __serve_build_asgi_app__(self) -> object:

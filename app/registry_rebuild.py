@@ -1,10 +1,13 @@
 """Rebuilding the registry from the object store: by the door's guard, and by hand."""
 
+import secrets
+import time
 import uuid
 from collections.abc import Callable
 
 from adapter_cache.rebuild import RebuildReport, rebuild
 from adapter_cache.registry_guard import RegistryGuard
+from app.key_issuer import KeyIssuer
 from app.stores import Stores
 from contracts.errors import NotReady
 
@@ -15,6 +18,7 @@ def registry_guard(stores: Stores, rebuilt: Callable[[], None]) -> RegistryGuard
     async def run() -> RebuildReport:
         # Here too, for a server that was away when this process started.
         await stores.clients.require_safe_eviction()
+        await key_issuer(stores).copy_all()
         report = await rebuild(stores.objects, stores.registry)
         rebuilt()
         return report
@@ -31,10 +35,22 @@ async def rebuild_now(
     """
     await stores.clients.require_safe_eviction()
     token = await stores.marker.begin(_new_token())
+    await key_issuer(stores).copy_all()
     report = await rebuild(stores.objects, stores.registry, progress)
     if token and not await stores.marker.finish(token):
         raise NotReady("The registry was emptied while it was rebuilt: rebuild it again.")
     return report
+
+
+def key_issuer(stores: Stores) -> KeyIssuer:
+    """Changes of the keys in `stores`, with the system's randomness and time."""
+    return KeyIssuer(
+        stores.key_files,
+        stores.keys,
+        random_hex=secrets.token_hex,
+        random_text=secrets.token_urlsafe,
+        clock=time.time,
+    )
 
 
 def _new_token() -> str:

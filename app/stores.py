@@ -19,6 +19,8 @@ from adapter_cache.registry import Registry
 from adapter_cache.registry_guard import RegistryMarker
 from adapter_cache.store import AdapterStore
 from adapter_cache.usage import AdapterUsage
+from app.fsspec_keys import FsspecKeys
+from app.redis_keyring import RedisKeys
 from contracts.errors import InvalidRequest
 
 _LOCAL = "file://"
@@ -36,9 +38,12 @@ class Stores:
     usage: AdapterUsage
     marker: RegistryMarker
     clients: RedisClients
+    keys: RedisKeys
+    key_files: FsspecKeys
 
     async def close(self) -> None:
         """Release all connections."""
+        await self.key_files.close()
         await self.adapters.close()
 
 
@@ -49,7 +54,8 @@ def open_stores(cache: CacheConfig) -> Stores:
     """
     try:
         clients = RedisClients.connect(cache.redis_url, cache.redis)
-        objects = FsspecObjects(with_object_store(cache).object_store_url)
+        objects_url = with_object_store(cache).object_store_url
+        objects, key_files = FsspecObjects(objects_url), FsspecKeys(objects_url)
     except ValueError as error:
         raise InvalidRequest(f"cache: {error}", "cache") from None
     registry = RedisRegistry(clients, cache.key_prefix)
@@ -66,6 +72,8 @@ def open_stores(cache: CacheConfig) -> Stores:
         usage=RedisUsage(clients, cache.key_prefix, time.time),
         marker=RedisMarker(clients, cache.key_prefix),
         clients=clients,
+        keys=RedisKeys(clients, cache.key_prefix),
+        key_files=key_files,
     )
 
 
