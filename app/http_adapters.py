@@ -8,14 +8,15 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from app.adapter_actions import delete, list_page, show
 from app.adapter_entry import adapter_entry, version_entries
 from app.door import Door
 from app.http_auth import requires
 from app.http_body import bounded_chunks, read_body
-from app.http_models import PageLimit, adapter_cursor, list_object
+from app.http_models import PageLimit, list_object
 from app.uploads import publish_upload, require_adapter_name
 from contracts.access import Caller, Scope
-from contracts.adapters import ADAPTER_NAME, TenantId
+from contracts.adapters import TenantId
 from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest
 from flora.adapter_config import AdapterLimits
 
@@ -41,27 +42,22 @@ def adapter_routes(door: Door) -> APIRouter:
         caller: reader, limit: PageLimit = 100, after: str = ""
     ) -> dict[str, Any]:
         """Current versions in order of name; `after` is the last name seen."""
-        await door.guard.require_whole()
-        manifests, more = await door.store.page(caller.tenant, adapter_cursor(after), limit)
+        manifests, more = await list_page(door, caller, after, limit)
         entries = [adapter_entry(door.base_model, manifest) for manifest in manifests]
         return list_object(entries, bool(more), "name")
 
     @router.get("/{name}")
-    async def show(name: str, caller: reader) -> dict[str, Any]:
+    async def show_adapter(name: str, caller: reader) -> dict[str, Any]:
         """The current version, and all kept ones."""
-        versions = await door.store.versions(caller.tenant, name) if _named(name) else []
-        if not versions:
-            raise await door.unknown(name)
-        await door.guard.require_whole()
-        pins = await door.store.pins(caller.tenant, name)
-        current = adapter_entry(door.base_model, versions[-1])
-        return current | {"versions": version_entries(door.base_model, versions, pins)}
+        kept = await show(door, caller, name)
+        current = adapter_entry(door.base_model, kept.manifests[-1])
+        versions = version_entries(door.base_model, kept.manifests, kept.pins)
+        return current | {"versions": versions}
 
     @router.delete("/{name}")
-    async def delete(name: str, caller: writer) -> dict[str, Any]:
+    async def delete_adapter(name: str, caller: writer) -> dict[str, Any]:
         """Forget the adapter with all its versions."""
-        if not _named(name) or not await door.store.delete(caller.tenant, name):
-            raise await door.unknown(name)
+        await delete(door, caller, name)
         return {"id": name, "object": "adapter.deleted", "deleted": True}
 
     return router
@@ -121,7 +117,3 @@ def _role(filename: str) -> str:
         f"file {json.dumps(filename[:100])}: expected adapter_config.json and "
         "adapter_model.safetensors; other formats, pickle among them, are not read"
     )
-
-
-def _named(name: str) -> bool:
-    return ADAPTER_NAME.fullmatch(name) is not None

@@ -8,8 +8,7 @@ from app.door import Door
 from app.http_auth import requires
 from app.model_name import ModelName
 from contracts.access import Caller, Scope
-from contracts.adapters import ADAPTER_NAME, AdapterManifest
-from contracts.errors import InvalidRequest
+from contracts.adapters import AdapterManifest
 
 MAX_PAGE = 1000
 PageLimit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
@@ -73,13 +72,6 @@ def list_object(data: list[dict[str, Any]], has_more: bool, key: str = "id") -> 
         "last_id": data[-1][key] if data else None,
         "has_more": has_more,
     }
-
-
-def adapter_cursor(after: str) -> str:
-    """The store's cursor after the adapter of that name. Raises InvalidRequest."""
-    if after and not ADAPTER_NAME.fullmatch(after):
-        raise InvalidRequest("'after' is not an adapter's name", "after")
-    return after
 
 
 def _base_entry(door: Door) -> dict[str, Any]:
