@@ -11,7 +11,8 @@ from contracts.generation import GenerateRequest, Sampling
 class Ask:
     """`adapter` is None for the base model. `model` is the name that the caller used, for messages.
 
-    `request_id` is unique among the requests in flight, on any ingress.
+    `request_id` is unique among the requests in flight, on any ingress. `traceparent` is the W3C
+    context of a request that is recorded.
     """
 
     request_id: str
@@ -20,6 +21,7 @@ class Ask:
     prompt_token_ids: tuple[int, ...]
     sampling: Sampling
     caller: Caller = LOCAL_CALLER
+    traceparent: str = ""
 
     def request(self, key: AdapterKey) -> GenerateRequest:
         """What a replica is asked, once the adapter's bytes are known."""
@@ -30,4 +32,5 @@ class Ask:
             self.sampling,
             self.caller.tenant,
             self.caller.weight,
+            self.traceparent,
         )

@@ -38,6 +38,7 @@ class GenerateRequest:
     """One prompt for one adapter. `request_id` is unique among the requests in flight.
 
     `tenant` is who asks, whoever owns the adapter, and `weight` its share among tenants.
+    `traceparent` is the W3C context of its trace, empty where none is recorded.
     """
 
     request_id: str
@@ -46,6 +47,7 @@ class GenerateRequest:
     sampling: Sampling
     tenant: TenantId = DEFAULT_TENANT
     weight: float = 1.0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

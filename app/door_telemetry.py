@@ -1,0 +1,49 @@
+"""All by which an ingress process says what it does: log, traces, counts, usage records."""
+
+import asyncio
+import time
+
+from prometheus_client import CollectorRegistry
+
+from app.access_log import AccessLog
+from app.config import Settings
+from app.redis_usage_log import RedisUsageLog
+from app.request_metrics import RequestMetrics
+from app.request_observer import RequestObserver
+from app.request_spans import RequestSpans
+from app.stores import Stores
+from app.telemetry import start_telemetry
+from app.usage_log import UsageLog
+
+_LAST_RECORDS_S = 1.0
+
+
+class DoorTelemetry:
+    """Built in the process that it speaks for, in its event loop. `observers` are the window's."""
+
+    def __init__(self, settings: Settings, stores: Stores, registry: CollectorRegistry) -> None:
+        tracer = start_telemetry(settings.telemetry, "door")
+        self._tracer = tracer
+        self.spans = RequestSpans(tracer)
+        self.access = AccessLog(registry, tracer)
+        requests = RequestMetrics(registry, settings.metrics.max_tenants)
+        self.observers: tuple[RequestObserver, ...] = (requests, self.access)
+        if settings.tracing.otlp_endpoint:
+            self.observers += (self.spans,)
+        self._usage: UsageLog | None = None
+        if settings.usage.enabled:
+            sink = RedisUsageLog(
+                stores.clients,
+                settings.cache.key_prefix,
+                max_records=settings.usage.max_records,
+            )
+            self._usage = UsageLog(sink, settings.usage, registry, time.time)
+            self._writing = asyncio.ensure_future(self._usage.run())
+            self.observers += (self._usage,)
+
+    async def aclose(self) -> None:
+        """Send what is left, after the last request and before the stores are closed."""
+        if self._usage is not None:
+            self._writing.cancel()
+            await self._usage.aclose(_LAST_RECORDS_S)
+        await asyncio.to_thread(self._tracer.close)

@@ -1,0 +1,84 @@
+"""What each tenant used, for a bounded number of tenants: the ones that use most, and the rest.
+
+Pure. Who deserves numbers of its own is found with the counters of Metwally, Agrawal and Abbadi,
+"Efficient computation of frequent and top-k elements in data streams" (ICDT 2005).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from contracts.adapters import TenantId
+
+OTHER = "_other"
+"""Stands for all tenants without numbers of their own; no tenant can be called so."""
+_HALVE_AFTER = 1024.0
+
+
+@dataclass(slots=True)
+class TenantUse:
+    """Sums since the tenant has numbers of its own."""
+
+    num_requests: int = 0
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+
+    def add(self, more: "TenantUse") -> None:
+        self.num_requests += more.num_requests
+        self.num_prompt_tokens += more.num_prompt_tokens
+        self.num_cached_tokens += more.num_cached_tokens
+        self.num_generated_tokens += more.num_generated_tokens
+
+
+class TenantCounts:
+    """At most `max_tenants` tenants by name, and OTHER; together they are exact.
+
+    No sum ever falls while its name is shown: a tenant that gets numbers of its own starts at
+    zero, and what one had that loses them goes to OTHER. Old use counts half after every
+    `1024 * max_tenants` requests.
+    """
+
+    def __init__(self, max_tenants: int) -> None:
+        self._max_tenants = max_tenants
+        self._shown: dict[TenantId, TenantUse] = {}
+        self._other = TenantUse()
+        # Requests lately, of shown tenants and of as many more that may take their places.
+        self._weights: dict[TenantId, float] = {}
+        self._until_halved = _HALVE_AFTER * max_tenants
+
+    def add(self, tenant: TenantId, use: TenantUse) -> None:
+        """Count `use` for `tenant`."""
+        self._weigh(tenant, use.num_requests)
+        shown = self._shown.get(tenant)
+        if shown is None and self._deserves(tenant):
+            shown = self._shown[tenant] = TenantUse()
+        (self._other if shown is None else shown).add(use)
+
+    def items(self) -> Iterator[tuple[str, TenantUse]]:
+        """Each name with its sums, OTHER last."""
+        yield from self._shown.items()
+        yield OTHER, self._other
+
+    def _weigh(self, tenant: TenantId, weight: float) -> None:
+        weights = self._weights
+        if tenant not in weights and len(weights) >= 2 * self._max_tenants:
+            # The newcomer inherits the least weight: it may have come before.
+            least = min((t for t in weights if t not in self._shown), key=weights.__getitem__)
+            weights[tenant] = weights.pop(least)
+        weights[tenant] = weights.get(tenant, 0.0) + weight
+        self._until_halved -= weight
+        if self._until_halved <= 0:
+            self._until_halved = _HALVE_AFTER * self._max_tenants
+            for name in weights:
+                weights[name] /= 2
+
+    def _deserves(self, tenant: TenantId) -> bool:
+        """Whether `tenant` gets numbers of its own, for which another may have to go."""
+        if len(self._shown) < self._max_tenants:
+            return True
+        least = min(self._shown, key=self._weights.__getitem__)
+        # Twice as much: equals must not take turns.
+        if self._weights[tenant] <= 2 * self._weights[least]:
+            return False
+        self._other.add(self._shown.pop(least))
+        return True
