@@ -21,6 +21,13 @@ from pydantic_settings import (
 )
 
 from adapter_cache.config import CacheConfig
+from app.telemetry_config import (
+    LogSettings,
+    MetricsSettings,
+    TelemetrySettings,
+    TracingSettings,
+    UsageSettings,
+)
 from contracts.errors import InvalidRequest
 from flora.adapter_config import AdapterLimits
 from replicas.config import ReplicaConfig
@@ -106,11 +113,20 @@ class Settings(BaseSettings):
     upload: UploadSettings = UploadSettings()
     replica: ReplicaConfig = ReplicaConfig(model=DEFAULT_MODEL)
     cache: CacheConfig = CacheConfig()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    usage: UsageSettings = UsageSettings()
 
     @property
     def base_model_name(self) -> str:
         """What clients call the base model."""
         return self.server.served_model_name or Path(self.replica.model).name.lower()
+
+    @property
+    def telemetry(self) -> TelemetrySettings:
+        """What every process needs to start its log and its tracer."""
+        return TelemetrySettings(self.log, self.tracing)
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from adapter_cache.registry_guard import AlwaysWhole, Guard
 from adapter_cache.store import AdapterStore
+from app.access_log import AccessLog
 from app.ask import Ask
 from app.auth import Authoriser, OpenToAll
 from app.dispatcher import Dispatcher
@@ -55,7 +56,9 @@ class Door:
         guard: Guard | None = None,
         prefetcher: Prefetcher | None = None,
         auth: Authoriser | None = None,
+        access: AccessLog | None = None,
     ) -> None:
+        self.access = access or AccessLog(metrics.registry)
         self.auth = auth or OpenToAll()
         self.base_model = base_model
         self.store = store
@@ -118,13 +121,17 @@ class Door:
 
         A caller that is cancelled while it waits leaves no request running behind it.
         """
+        asks = self.access.admit(asks)
         waiting = [asyncio.ensure_future(self._gather(ask)) for ask in asks]
+        wait = self.access.child("window.wait")
         try:
             return list(await asyncio.shield(asyncio.gather(*waiting)))
         except BaseException:
             for future in waiting:
                 future.add_done_callback(_close_stream)
             raise
+        finally:
+            wait.end()
 
 
 def _close_stream(opened: asyncio.Future[TokenStream]) -> None:

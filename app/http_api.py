@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from app.door import Door
+from app.http_access_log import LoggedApplication
 from app.http_adapter_versions import adapter_version_routes
 from app.http_adapters import adapter_routes
 from app.http_completions import completion_routes
@@ -13,7 +14,7 @@ from app.http_models import model_routes
 
 def create_app(door: Door) -> FastAPI:
     """All routes over `door`; the app holds no state of its own."""
-    app = FastAPI(title="flora-serve", redirect_slashes=False)
+    app = LoggedApplication(lambda: door.access, title="flora-serve", redirect_slashes=False)
     install_error_handlers(app)
     for router in (
         completion_routes(door),

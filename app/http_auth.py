@@ -9,6 +9,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 
 from app.auth import require_scope
 from app.door import Door
+from app.request_context import current_request
 from contracts.access import Caller, Scope
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key.")
@@ -26,6 +27,7 @@ def requires(door: Door, scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
     async def authorised(request: Request, _: declared) -> Caller:
         caller = await door.auth.caller(request.headers.get("authorization"))
+        current_request().caller = caller
         require_scope(caller, scope)
         return caller
 
