@@ -1,0 +1,1 @@
+"""Protocol buffers of the gRPC API, and what the compiler makes of them."""

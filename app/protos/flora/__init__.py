@@ -1,0 +1,1 @@
+"""The package `flora` of the gRPC API."""
