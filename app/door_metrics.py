@@ -1,8 +1,15 @@
 """What a door counts, in Prometheus' form. No labels by tenant or adapter: they are millions."""
 
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _RESOLVE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_WINDOW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_WINDOW_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 
 
 class DoorMetrics:
@@ -25,6 +32,38 @@ class DoorMetrics:
             buckets=_RESOLVE_BUCKETS_S,
             registry=self.registry,
         )
+        self.waiting = Gauge(
+            "flora_waiting_requests",
+            "Prompts that wait for a window.",
+            registry=self.registry,
+        )
+        self.window_requests = Histogram(
+            "flora_window_requests",
+            "Prompts of one window.",
+            buckets=_WINDOW_BUCKETS,
+            registry=self.registry,
+        )
+        self.window_wait_seconds = Histogram(
+            "flora_window_wait_seconds",
+            "From a prompt's admission to the opening of its window.",
+            buckets=_WINDOW_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.shed = Counter(
+            "flora_shed_requests",
+            "Prompts refused because a bounded queue was full.",
+            ["bound"],
+            registry=self.registry,
+        )
+        self.rate_limited = Counter(
+            "flora_rate_limited_requests",
+            "Prompts refused by a quota.",
+            ["limit"],
+            registry=self.registry,
+        )
+        self.quota_fallbacks = self._counter(
+            "flora_quota_fallbacks", "Prompts that a door charged by itself, without the store."
+        )
         self.registry_rebuilds = self._counter(
             "flora_registry_rebuilds", "Rebuilds of the registry from the object store."
         )
@@ -33,5 +72,17 @@ class DoorMetrics:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
 
+    def watch(self, name: str, text: str, count: Callable[[], int]) -> None:
+        """Show at each scrape what somebody else counts."""
+        self.registry.register(_Watched(name, text, count))
+
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(name, text, registry=self.registry)
+
+
+class _Watched(Collector):
+    def __init__(self, name: str, text: str, count: Callable[[], int]) -> None:
+        self._name, self._text, self._count = name, text, count
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._text, self._count())

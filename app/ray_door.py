@@ -15,11 +15,15 @@ from app.ask import Ask
 from app.config import Settings
 from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
+from app.door_telemetry import DoorTelemetry
 from app.gather import Gather, OpenWindow
 from app.http_api import create_app
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
+from app.quota_ledger import MemoryLedger
+from app.quotas import Quotas
 from app.ray_dispatcher import RayDispatcher
+from app.redis_quota import RedisLedger
 from app.registry_rebuild import registry_guard
 from app.stores import Stores, open_stores
 from app.token_stream import TokenStream
@@ -29,6 +33,7 @@ from contracts.errors import StoreUnavailable
 _LOG = logging.getLogger(__name__)
 _MAX_CONCURRENT_BATCHES = 1024
 _STOP_S = 3.0
+_LEASE_SLACK_S = 5.0
 
 
 @serve.ingress()
@@ -41,6 +46,7 @@ class RayDoor:
         self._stores = open_stores(settings.cache)
         await _require_safe_eviction(self._stores)
         metrics = DoorMetrics()
+        self._telemetry = DoorTelemetry(settings, self._stores, metrics)
         guard = registry_guard(self._stores, metrics.registry_rebuilds.inc)
         self._guarding = asyncio.ensure_future(guard.run())
         self._names = RememberingRegistry(
@@ -50,6 +56,12 @@ class RayDoor:
             # Before the window gives up: what is cut off from outside teaches it nothing.
             timeout_s=0.8 * settings.window.store_timeout_s,
         )
+        metrics.watch(
+            "flora_registry_stale_answers",
+            "Names answered from memory while the registry was away.",
+            lambda: self._names.num_stale_answers,
+        )
+        self._quotas = make_quotas(settings, self._stores, metrics)
         dispatcher = RayDispatcher(replica)
         self._prefetcher = Prefetcher(dispatcher)
         # The only replica there is gets the group itself.
@@ -61,6 +73,9 @@ class RayDoor:
             guard=guard,
             prefetcher=hints,
             metrics=metrics,
+            quotas=self._quotas,
+            observers=self._telemetry.observers,
+            spans=self._telemetry.spans,
         )
         self._door = Door(
             base_model=settings.base_model_name,
@@ -77,6 +92,7 @@ class RayDoor:
             guard=guard,
             prefetcher=self._prefetcher,
             auth=make_authoriser(settings, self._stores, guard),
+            access=self._telemetry.access,
         )
 
     def __serve_build_asgi_app__(self) -> object:
@@ -86,9 +102,11 @@ class RayDoor:
     async def __del__(self) -> None:
         self._guarding.cancel()
         await self._window.aclose()
+        await self._quotas.aclose()
         await self._prefetcher.aclose()
         await self._names.close()
         self._door.prompts.close()
+        await self._telemetry.aclose()
         await self._stores.close()
 
 
@@ -98,6 +116,14 @@ async def _require_safe_eviction(stores: Stores) -> None:
         await stores.clients.require_safe_eviction()
     except StoreUnavailable as error:
         _LOG.warning("starting without the adapter registry: %s", error)
+
+
+def make_quotas(settings: Settings, stores: Stores, metrics: DoorMetrics) -> Quotas:
+    """Shared by all doors through the store; each by itself while that is away."""
+    # A little longer than any request takes: what outlives it belongs to a door that died.
+    lease_s = settings.server.request_timeout_s + _LEASE_SLACK_S
+    ledger = RedisLedger(stores.trip, lease_s, settings.cache.key_prefix)
+    return Quotas(ledger, MemoryLedger(lease_s), metrics=metrics)
 
 
 def door_limits(settings: Settings) -> DoorLimits:

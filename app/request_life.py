@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from app.ask import Ask
 from app.request_observer import RequestEnd, RequestObserver
 from app.token_stream import TokenStream
-from contracts.adapters import BASE, Digest
+from contracts.adapters import BASE
 from contracts.generation import TokenDelta
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ class RequestLife:
         "_num_step_tokens",
         "_observers",
         "ask",
-        "digest",
         "is_over",
         "stream",
     )
@@ -44,7 +43,6 @@ class RequestLife:
     ) -> None:
         self.ask = ask
         self.stream = stream
-        self.digest: Digest = BASE.digest
         self.is_over = False
         self._observers = observers
         self._began_at_s = self._last_at_s = now_s
@@ -91,7 +89,7 @@ class RequestLife:
             num_generated_tokens=self._num_generated_tokens,
             ttft_s=None if first_at_s is None else first_at_s - self._began_at_s,
             duration_s=now_s - self._began_at_s,
-            digest=self.digest,
+            digest=(self.stream.adapter or BASE).digest,
         )
         for observer in self._observers:
             _tell(observer.ended, self.ask.request_id, self.ask.caller, self.ask.model, end)

@@ -14,6 +14,7 @@ from adapter_cache.redis_connect import RedisClients
 from adapter_cache.redis_feed import RedisFeed
 from adapter_cache.redis_marker import RedisMarker
 from adapter_cache.redis_registry import RedisRegistry
+from adapter_cache.redis_round_trip import RedisRoundTrip
 from adapter_cache.redis_usage import RedisUsage
 from adapter_cache.registry import Registry
 from adapter_cache.registry_guard import RegistryMarker
@@ -38,6 +39,7 @@ class Stores:
     usage: AdapterUsage
     marker: RegistryMarker
     clients: RedisClients
+    trip: RedisRoundTrip
     keys: RedisKeys
     key_files: FsspecKeys
 
@@ -58,7 +60,8 @@ def open_stores(cache: CacheConfig) -> Stores:
         objects, key_files = FsspecObjects(objects_url), FsspecKeys(objects_url)
     except ValueError as error:
         raise InvalidRequest(f"cache: {error}", "cache") from None
-    registry = RedisRegistry(clients, cache.key_prefix)
+    trip = RedisRoundTrip(clients)
+    registry = RedisRegistry(clients, cache.key_prefix, trip)
     hot = RedisBlobs(clients, cache.key_prefix, cache.blob_ttl_s)
     feed = RedisFeed(clients, cache.key_prefix)
     return Stores(
@@ -72,6 +75,7 @@ def open_stores(cache: CacheConfig) -> Stores:
         usage=RedisUsage(clients, cache.key_prefix, time.time),
         marker=RedisMarker(clients, cache.key_prefix),
         clients=clients,
+        trip=trip,
         keys=RedisKeys(clients, cache.key_prefix),
         key_files=key_files,
     )

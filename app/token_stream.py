@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from app.quota import Standing
 from contracts.adapters import AdapterKey
 from contracts.errors import ServingError
 from contracts.generation import TokenDelta
@@ -16,7 +17,8 @@ class TokenStream:
     bounded by the request's own `max_tokens`. The iteration raises the ServingError that ended
     the request, after the tokens that came before it. `close` is for a reader who leaves: it
     calls `on_close(request_id)` at once if the request is still running. `adapter` is the version
-    that answers, None until that is settled; it is so before the first token.
+    that answers, None until that is settled; it is so before the first token. `standing` is what
+    the caller's key has left, where it has a quota.
     """
 
     __slots__ = (
@@ -28,6 +30,7 @@ class TokenStream:
         "_waiter",
         "adapter",
         "request_id",
+        "standing",
     )
 
     def __init__(
@@ -35,6 +38,7 @@ class TokenStream:
     ) -> None:
         self.request_id = request_id
         self.adapter: AdapterKey | None = None
+        self.standing: Standing | None = None
         self._on_close = on_close
         self._open_choices = num_choices
         self._pending: list[TokenDelta] = []

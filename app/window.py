@@ -1,6 +1,7 @@
 """What happens to the requests that arrived together. Knows nothing of HTTP or of Ray.
 
     asks of one window --> one store.resolve --> one group --> one step stream --> TokenStreams
+                       `-> quotas.charge ----'
 
 `plan_window` decides, `Window` acts. Who is "together" is settled before: by `@serve.batch` in
 `ray_door.py`, by `LocalGather` in `gather.py`.
@@ -9,7 +10,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import Context
 from typing import Any, Protocol
 
 from adapter_cache.registry_guard import AlwaysWhole, Guard
@@ -17,10 +19,13 @@ from app.ask import Ask as Ask
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
 from app.prefetch import Prefetcher
+from app.quota import Standing, Verdict
+from app.quotas import Quotas
 from app.request_life import RequestLife
 from app.request_observer import RequestObserver
+from app.request_spans import RequestSpans
 from app.token_stream import TokenStream
-from app.window_plan import Found, WindowPlan, plan_window
+from app.window_plan import Found, WindowPlan, plan_window, split_ready
 from contracts.adapters import AdapterKey, AdapterRef
 from contracts.errors import EngineFailed, ServingError, StoreUnavailable, UnknownModel
 from contracts.generation import GenerateRequest, TokenBatch
@@ -47,7 +52,8 @@ class Window:
     their neighbours' adapters before they go ahead as a group of their own, so that a slow store
     costs them at most that. `guard` is asked before a name is called unknown. Replicas that the
     group does not go to hear through `prefetcher`, if there is one, which adapters are in use.
-    Each of `observers` hears of every request, by the monotonic `clock` in seconds.
+    `quotas` charges each request to the key of its caller, and hears of its end. Each of
+    `observers` hears of every request, by the monotonic `clock` in seconds.
     """
 
     def __init__(
@@ -61,8 +67,11 @@ class Window:
         prefetcher: Prefetcher | None = None,
         metrics: DoorMetrics | None = None,
         observers: Sequence[RequestObserver] = (),
+        quotas: Quotas | None = None,
         clock: Callable[[], float] = time.monotonic,
+        spans: RequestSpans | None = None,
     ) -> None:
+        self._spans = spans or RequestSpans()
         self._store = store
         self._dispatcher = dispatcher
         self._guard = guard or AlwaysWhole()
@@ -72,7 +81,8 @@ class Window:
         self.metrics = metrics or DoorMetrics()
         self.metrics.running.set_function(lambda: len(self._running))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._observers = tuple(observers)
+        self._quotas = quotas
+        self._observers = (*observers, *([] if quotas is None else [quotas]))
         self._clock = clock
         self._running: dict[str, RequestLife] = {}
 
@@ -105,18 +115,49 @@ class Window:
             self._fail(request_id, EngineFailed("The server is stopping."))
 
     async def _serve(self, asks: Sequence[Ask]) -> None:
+        """Each request goes ahead once what it needs is known; all in one group if that is soon."""
         refs = tuple({ask.adapter: None for ask in asks if ask.adapter is not None})
-        if not refs:
+        charged = [ask for ask in asks if not ask.caller.quota.is_unlimited]
+        if not refs and not charged:
             await self._run(plan_window(asks, {}))
             return
-        base = [ask for ask in asks if ask.adapter is None]
+        # Both begin in the same turn of the loop: what they ask the store travels together.
         resolving = asyncio.ensure_future(self._resolve(refs))
-        if base and not (await asyncio.wait({resolving}, timeout=self._base_wait_s))[0]:
-            self._spawn(self._run(plan_window(base, {})))
-            asks = [ask for ask in asks if ask.adapter is not None]
-        await self._run(plan_window(asks, await resolving))
+        resolving.add_done_callback(self._spans.resolving(asks))
+        charging = asyncio.ensure_future(self._charge(charged))
+        try:
+            pending = (await asyncio.wait({resolving, charging}, timeout=self._base_wait_s))[1]
+            while True:
+                ready, asks = split_ready(asks, resolving.done(), charging.done())
+                if ready:
+                    found = resolving.result() if resolving.done() else {}
+                    verdicts = charging.result() if charging.done() else {}
+                    self._spawn(self._run(plan_window(ready, found, verdicts)))
+                if not asks:
+                    return
+                pending = (await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED))[1]
+        finally:
+            resolving.cancel()
+            charging.cancel()
+
+    async def _charge(self, asks: Sequence[Ask]) -> Mapping[str, Verdict]:
+        """Never raises but when it is cancelled: a fault of quotas must not stop the door."""
+        if self._quotas is None or not asks:
+            return {}
+        try:
+            verdicts = await self._quotas.charge(asks)
+        except Exception:
+            _LOG.exception("charging failed")
+            return {}
+        for request_id, verdict in verdicts.items():
+            life = self._running.get(request_id)
+            if life is not None and isinstance(verdict, Standing):
+                life.stream.standing = verdict
+        return verdicts
 
     async def _resolve(self, refs: Sequence[AdapterRef]) -> Found:
+        if not refs:
+            return {}
         try:
             async with asyncio.timeout(self._store_timeout_s):
                 with self.metrics.resolve_seconds.time():
@@ -157,9 +198,10 @@ class Window:
         requests = tuple(r for r in requests if r.request_id in self._running)
         if not requests:
             return
+        requests = self._spans.calling(requests)
         lives = [self._running[r.request_id] for r in requests]
         for life, request in zip(lives, requests, strict=True):
-            life.digest = request.adapter.digest
+            life.stream.adapter = request.adapter
         error: ServingError = EngineFailed("The engine ended without finishing the request.")
         left: set[str] = set()
         try:
@@ -218,6 +260,7 @@ class Window:
             _LOG.warning("could not cancel %s: %s", request_id, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        # In no request's context: what a window does, it does for many.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
