@@ -55,7 +55,8 @@ class ServerSettings(Section):
     An empty `served_model_name` means the last part of `replica.model`, in lower case.
     `haproxy` puts HAProxy in front of the ingress where its binary is installed, in place of Ray
     Serve's own proxy. `request_timeout_s` bounds a request from its admission to its last token.
-    Pages of `cors_origins` ("*": all) may call the API from a browser.
+    Pages of `cors_origins` ("*": all) may call the API from a browser. `grpc_port` 0 is no gRPC;
+    `grpc_max_message_bytes` bounds each message, whichever way it goes.
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +68,8 @@ class ServerSettings(Section):
     request_timeout_s: Seconds = 600.0
     haproxy: bool = True
     cors_origins: tuple[Origin, ...] = ()
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    grpc_max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=2**31 - 1)] = 4 * 1024**2
 
 
 class AuthSettings(Section):

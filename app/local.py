@@ -20,6 +20,7 @@ from adapter_cache.valkey_server import ValkeyServer
 from app.api_client import ApiClient
 from app.config import DEFAULT_MODEL, Settings
 from app.demo_adapters import publish_adapters, snippets
+from app.grpc_environment import grpc_environment
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
 from contracts.errors import InvalidRequest, NotReady, ServiceError, StoreUnavailable
 
@@ -37,7 +38,8 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> N
     Leaves no process behind, however it ends. Raises ServiceError when a part does not start.
     """
     require_model(settings.replica.model)
-    require_free_port(settings.server.host, settings.server.port)
+    for port in filter(None, (settings.server.port, settings.server.grpc_port)):
+        require_free_port(settings.server.host, port)
     adopt_orphans()
     began_s = time.monotonic()
     with ExitStack() as stack:
@@ -149,6 +151,7 @@ def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
     server = settings.server
     os.environ.update(
         haproxy_environment(server.haproxy, directory, num_cpus, server.request_timeout_s)
+        | grpc_environment(server.grpc_max_message_bytes, _free_port)
     )
     from app import ray_cluster
 

@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve.config import ProxyLocation
 from ray.serve.schema import LoggingConfig
 
-from app.config import Settings
+from app.config import ServerSettings, Settings
 from app.ray_app import build
 from contracts.errors import EngineFailed
 
@@ -22,7 +22,7 @@ _OBJECT_STORE_BYTES = 256 * 1024**2
 def start_cluster(
     settings: Settings, num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES
 ) -> None:
-    """Start Ray and the HTTP front."""
+    """Start Ray, the HTTP front and, where it is wanted, the gRPC front."""
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -35,8 +35,19 @@ def start_cluster(
     serve.start(
         proxy_location=ProxyLocation.HeadOnly,
         http_options={"host": settings.server.host, "port": settings.server.port},
+        grpc_options=grpc_options(settings.server),
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
+
+
+def grpc_options(server: ServerSettings) -> dict[str, object] | None:
+    """Ray Serve's gRPC proxy, if there is to be one; it adds the reflection service itself."""
+    if not server.grpc_port:
+        return None
+    return {
+        "port": server.grpc_port,
+        "grpc_servicer_functions": ["app.grpc_services.add_services"],
+    }
 
 
 def run_app(settings: Settings) -> None:

@@ -10,13 +10,15 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from adapter_cache.remembering_registry import RememberingRegistry
-from app.access_policy import make_authoriser
+from app.access_policy import is_loopback, make_authoriser
 from app.ask import Ask
 from app.config import Settings
 from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
 from app.door_telemetry import DoorTelemetry
 from app.gather import Gather, OpenWindow
+from app.grpc_calls import GrpcCalls
+from app.grpc_door import GrpcDoor
 from app.http_api import create_app
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
@@ -37,7 +39,7 @@ _LEASE_SLACK_S = 5.0
 
 
 @serve.ingress()
-class RayDoor:
+class RayDoor(GrpcDoor):
     """One ingress process. `replica` is the handle of the replica deployment."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -94,6 +96,7 @@ class RayDoor:
             auth=make_authoriser(settings, self._stores, guard),
             access=self._telemetry.access,
         )
+        self._calls = GrpcCalls(self._door, near_only=is_loopback(settings.server.host))
 
     def __serve_build_asgi_app__(self) -> object:
         """Ray Serve asks for the application once the constructor has run."""
