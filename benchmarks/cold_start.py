@@ -9,8 +9,6 @@ tmpfs. Tiers take turns in a random order. Ceiling: a copy of the row from memor
 
 import argparse
 import asyncio
-import os
-import signal
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -21,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cold_stack import ColdStack, cold_stack, engine_config
+from benchmarks.command import fast_folder, make_parser, prepare_engines
 from benchmarks.record import summarise, write_record
 from benchmarks.vllm_methods import Method
 
@@ -94,24 +93,17 @@ async def measure(args: argparse.Namespace, folder: Path, store: Path) -> Sample
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench cold-start", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("cold-start", __doc__)
     parser.add_argument("--repeats", type=int, default=100, help="requests a tier (5 MB: half)")
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure, show, record."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_engines()
     args = parse()
-    shared = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder,
-        tempfile.TemporaryDirectory() as store,
-    ):
-        metrics, spread = summarise(asyncio.run(measure(args, Path(folder), Path(store))))
+    with fast_folder() as folder, tempfile.TemporaryDirectory() as store:
+        metrics, spread = summarise(asyncio.run(measure(args, folder, Path(store))))
     table = Table("metric", "ms")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.2f}")

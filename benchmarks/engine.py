@@ -14,9 +14,6 @@ eager engine against the compiled base: what a user gets.
 
 import argparse
 import asyncio
-import os
-import signal
-import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import fast_folder, make_parser, prepare_engines
 from benchmarks.record import summarise, write_record
 from benchmarks.vllm_methods import Load, Method
 from replicas.config import ReplicaConfig
@@ -139,12 +137,10 @@ def show(metrics: dict[str, float]) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench engine", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("engine", __doc__)
     parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
     parser.add_argument("--quick", action="store_true", help="a coarse answer, eager alone")
     parser.add_argument("--rounds", type=int, default=0, help="rounds a load (4; quick: 1)")
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 4)
     return args
@@ -162,13 +158,10 @@ async def run(args: argparse.Namespace, folder: Path) -> Samples:
 
 def main() -> None:
     """Measure, show, record."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    # Ended from outside, too, the engines have to go: they are processes of their own.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_engines()
     args = parse()
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        metrics, spread = summarise(asyncio.run(run(args, Path(folder))))
+    with fast_folder() as folder:
+        metrics, spread = summarise(asyncio.run(run(args, folder)))
     show(metrics)
     path = write_record(
         args.json,

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from adapter_cache.eviction import Resident, bytes_to_free, eviction_order
 from adapter_cache.frequency import EMPTY_SKETCH, FrequencySketch
+from benchmarks.command import make_parser
 from benchmarks.policies import Belady, Fifo, Lfu, Lru, Policy, Sieve
 from benchmarks.record import write_record
 from benchmarks.request_traces import NUM_ADAPTERS, traces
@@ -141,8 +142,7 @@ def show(metrics: dict[str, float]) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench popularity", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("popularity", __doc__, model=False)
     parser.add_argument("--data", type=Path, default=Path("data/adapter_popularity"))
     parser.add_argument("--requests", type=int, default=500_000, help="requests a trace")
     return parser.parse_args()

@@ -10,9 +10,7 @@ first token. Ceiling: none wrong.
 
 import argparse
 import asyncio
-import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from adapter_cache.config import CacheConfig
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.valkey_server import ValkeyServer
 from app.stores import open_stores
+from benchmarks.command import fast_folder, make_parser, prepare_engines
 from benchmarks.pointer_history import PointerHistory
 from benchmarks.race import JUDGE_S, NUM_READERS, Outcome, Races
 from benchmarks.record import write_record
@@ -45,7 +44,7 @@ async def races(config: ReplicaConfig, folder: Path, seed: int) -> AsyncIterator
             negative_ttl_s=0.0,
         )
         stores = open_stores(cache)
-        assembly = Assembly(make_engine(config), cache)
+        assembly = Assembly(make_engine(config), cache, config.fair_limits)
         node = NodeCache(cache.node_cache_dir, cache.node_cache_bytes)
         try:
             await assembly.replica.start()
@@ -92,23 +91,20 @@ async def measure(args: argparse.Namespace, folder: Path) -> tuple[dict[str, flo
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench races", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("races", __doc__)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--engine", choices=("echo", "vllm"), default="echo")
     parser.add_argument("--scale", type=float, default=0.3, help="of the adapters' deviations")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     return parser.parse_args()
 
 
 def main() -> int:
     """Race, judge, record; 1 where an answer was wrong."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    prepare_engines()
     args = parse()
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        metrics, outcome = asyncio.run(measure(args, Path(folder)))
+    with fast_folder() as folder:
+        metrics, outcome = asyncio.run(measure(args, folder))
     for line in outcome.wrong[:20]:
         console.print(line)
     console.print(dict(outcome.errors))

@@ -25,6 +25,7 @@ from adapter_cache.config import RedisLimits
 from adapter_cache.redis_connect import RedisClients
 from adapter_cache.redis_registry import RedisRegistry
 from adapter_cache.valkey_server import ValkeyServer
+from benchmarks.command import make_parser
 from benchmarks.record import summarise, write_record
 from benchmarks.served import served
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterManifest, AdapterRef, TenantId
@@ -164,10 +165,8 @@ async def measure(args: argparse.Namespace, folder: Path) -> Samples:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench registry", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("registry", __doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     return parser.parse_args()
 
 

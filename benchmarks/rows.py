@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import make_parser
 from benchmarks.llama_layout import llama_layout
 from benchmarks.record import summarise, write_record
 from benchmarks.row_changes import (
@@ -135,11 +136,9 @@ def verdict(metrics: Metrics) -> str:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench rows", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("rows", __doc__)
     parser.add_argument("--examples", type=int, default=24, help="conversations an adapter")
     parser.add_argument("--steps", type=int, default=200, help="decode steps that are timed")
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     return parser.parse_args()
 
 

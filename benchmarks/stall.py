@@ -10,8 +10,6 @@ Ceiling: 1.0, nobody notices.
 
 import argparse
 import asyncio
-import os
-import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -25,6 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.cold_stack import ColdStack, cold_stack, engine_config
+from benchmarks.command import fast_folder, make_parser, prepare_engines
 from benchmarks.record import summarise, write_record
 from benchmarks.vllm_methods import Method
 from contracts.adapters import AdapterKey
@@ -170,24 +169,17 @@ async def measure(args: argparse.Namespace, folder: Path, store: Path) -> Sample
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench stall", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
+    parser = make_parser("stall", __doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure and record."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_engines()
     args = parse()
-    shared = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder,
-        tempfile.TemporaryDirectory() as store,
-    ):
-        metrics, spread = summarise(asyncio.run(measure(args, Path(folder), Path(store))))
+    with fast_folder() as folder, tempfile.TemporaryDirectory() as store:
+        metrics, spread = summarise(asyncio.run(measure(args, folder, Path(store))))
     path = write_record(
         args.json,
         name="stall",
