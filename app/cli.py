@@ -10,6 +10,7 @@ import typer
 from app.bench_modules import find_bench_modules
 from app.cli_adapters import adapters
 from app.cli_options import ConfigFile, Set, given_settings
+from app.cli_usage import usage
 from contracts.errors import CallerError, InvalidRequest, ServingError
 
 EXIT_CALLER = 1
@@ -26,6 +27,7 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(adapters, name="adapters")
 app.add_typer(models, name="models")
+app.add_typer(usage, name="usage")
 
 
 def main() -> None:

@@ -3,16 +3,16 @@
 import asyncio
 import time
 
-from prometheus_client import CollectorRegistry
-
 from app.access_log import AccessLog
 from app.config import Settings
+from app.door_metrics import DoorMetrics
+from app.logs import Logs
+from app.otel_tracing import make_tracer
 from app.redis_usage_log import RedisUsageLog
 from app.request_metrics import RequestMetrics
 from app.request_observer import RequestObserver
 from app.request_spans import RequestSpans
 from app.stores import Stores
-from app.telemetry import start_telemetry
 from app.usage_log import UsageLog
 
 _LAST_RECORDS_S = 1.0
@@ -21,9 +21,15 @@ _LAST_RECORDS_S = 1.0
 class DoorTelemetry:
     """Built in the process that it speaks for, in its event loop. `observers` are the window's."""
 
-    def __init__(self, settings: Settings, stores: Stores, registry: CollectorRegistry) -> None:
-        tracer = start_telemetry(settings.telemetry, "door")
-        self._tracer = tracer
+    def __init__(self, settings: Settings, stores: Stores, metrics: DoorMetrics) -> None:
+        self._logs = Logs(settings.log, "door")
+        self._tracer = tracer = make_tracer(settings.tracing, "flora-door")
+        registry = metrics.registry
+        metrics.watch(
+            "flora_log_lines_dropped",
+            "Log lines that came faster than they could be written.",
+            lambda: self._logs.num_dropped,
+        )
         self.spans = RequestSpans(tracer)
         self.access = AccessLog(registry, tracer)
         requests = RequestMetrics(registry, settings.metrics.max_tenants)
@@ -47,3 +53,4 @@ class DoorTelemetry:
             self._writing.cancel()
             await self._usage.aclose(_LAST_RECORDS_S)
         await asyncio.to_thread(self._tracer.close)
+        await asyncio.to_thread(self._logs.close)

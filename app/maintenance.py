@@ -71,8 +71,8 @@ def _run(
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
     )
-    with _reachable(cache) as reachable, bar:
-        return asyncio.run(_with_stores(reachable, bar, what, work))
+    with reachable(cache) as found, bar:
+        return asyncio.run(_with_stores(found, bar, what, work))
 
 
 async def _with_stores(
@@ -90,7 +90,7 @@ async def _with_stores(
 
 
 @contextmanager
-def _reachable(cache: CacheConfig) -> Iterator[CacheConfig]:
+def reachable(cache: CacheConfig) -> Iterator[CacheConfig]:
     """With a `redis_url`, if need be that of an embedded server that runs meanwhile."""
     if cache.redis_url:
         yield cache

@@ -95,7 +95,9 @@ class RequestMetrics(Collector):
             "flora_tenant_requests", "Ended requests by tenant.", labels=("tenant",)
         )
         tokens = CounterMetricFamily(
-            "flora_tenant_tokens", "Tokens of ended requests by tenant.", labels=("tenant", "kind")
+            "flora_tenant_usage_tokens",
+            "Tokens of ended requests by tenant.",
+            labels=("tenant", "kind"),
         )
         for tenant, use in self._tenants.items():
             requests.add_metric((tenant,), use.num_requests)
