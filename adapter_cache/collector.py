@@ -25,6 +25,7 @@ from adapter_cache.parallel import for_each
 from adapter_cache.registry import Registry
 from adapter_cache.repair import Mended, mend_part
 from adapter_cache.version_entry import VersionEntry, last_tombstone, live_versions
+from contracts.adapters import TenantId
 
 
 @dataclass(slots=True)
@@ -47,11 +48,14 @@ class CollectReport:
 
 @dataclass(frozen=True, slots=True)
 class NamePlan:
-    """What to do about one name: entries to remove (with their pins), digests to keep."""
+    """What to do about one name: entries to remove (with their pins), shares to remove that a
+    delete ended, digests to keep.
+    """
 
     remove: frozenset[int]
     forget: frozenset[int]
     keep: frozenset[str]
+    unshare: frozenset[tuple[int, TenantId]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def plan_name(
         remove=frozenset(dead | pruned | pins_of_nothing),
         forget=frozenset(pruned),
         keep=frozenset(manifest.key.digest for manifest in live_versions(entries)),
+        unshare=frozenset(share for share in files.shares if share[0] < ended and ended in old),
     )
 
 
@@ -169,8 +174,9 @@ class _Collection:
         self.report.num_recorded += len(mended.repair.advance)
         self.report.num_damaged += mended.num_damaged
         self.report.num_removed_entries += len(plan.remove & files.entries.keys())
-        if rules.dry_run or not plan.remove:
+        if rules.dry_run or not (plan.remove or plan.unshare):
             return
+        await self._objects.unshare(files.tenant, files.name, plan.unshare)
         # The registry first: it must not name what is gone.
         await self._registry.forget(files.tenant, files.name, plan.forget)
         await self._objects.remove_entries(files.tenant, files.name, plan.remove)

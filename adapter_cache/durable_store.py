@@ -9,9 +9,9 @@ from adapter_cache.digest import verify_blob
 from adapter_cache.fsspec_objects import FsspecObjects
 from adapter_cache.history import as_version, rollback_target
 from adapter_cache.registry import Registry
-from adapter_cache.store import is_name, require_name
+from adapter_cache.store import is_name, require_name, require_room
 from adapter_cache.version_entry import live_versions
-from adapter_cache.version_log import VersionLog
+from adapter_cache.version_log import VersionLog, end_dead
 from contracts.adapters import AdapterKey, AdapterManifest, AdapterRef, Digest, TenantId
 from contracts.errors import AdapterCorrupt
 
@@ -20,8 +20,8 @@ class DurableAdapterStore:
     """AdapterStore: reads ask the registry alone, writes go through the object store first.
 
     Without the object store names still resolve, and nothing can be published, rolled back,
-    pinned or deleted. `hot` is optional to a publish: it is filled, or a line is logged. `feed`
-    hears of moved versions. Closes the registry and the object store.
+    pinned, shared or deleted. `hot` is optional to a publish: it is filled, or a line is logged.
+    `feed` hears of moved versions. Closes the registry and the object store.
     """
 
     def __init__(
@@ -113,6 +113,37 @@ class DurableAdapterStore:
 
     async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
         return await self._registry.pins(tenant, name)
+
+    async def share(self, tenant: TenantId, name: str, reader: TenantId) -> AdapterManifest | None:
+        found = await self._registry.describe(AdapterRef(tenant, name))
+        if found is None:
+            return None
+        version = found.key.version
+        before = (await self._objects.name_files(tenant, name)).shares
+        require_room({other for _, other in before}, reader)
+        await self._objects.share(tenant, name, version, reader)
+        await self._registry.share(tenant, name, reader, version)
+        # Deleted meanwhile? A later adapter of this name must not be shared by it.
+        files = await self._objects.name_files(tenant, name)
+        has_ended = await end_dead(self._registry, self._objects, files, above=version)
+        mine = {share for share in files.shares if share[1] == reader}
+        stale = mine if has_ended else mine - {(version, reader)}
+        await self._objects.unshare(tenant, name, stale)
+        return None if has_ended else found
+
+    async def unshare(
+        self, tenant: TenantId, name: str, reader: TenantId
+    ) -> AdapterManifest | None:
+        found = await self._registry.describe(AdapterRef(tenant, name))
+        if found is not None:
+            files = await self._objects.name_files(tenant, name)
+            mine = {share for share in files.shares if share[1] == reader}
+            await self._objects.unshare(tenant, name, mine)
+            await self._registry.unshare(tenant, name, reader)
+        return found
+
+    async def shares(self, tenant: TenantId, name: str) -> frozenset[TenantId]:
+        return frozenset(await self._registry.shares(tenant, name))
 
     async def prefetch(self, ref: AdapterRef) -> AdapterManifest | None:
         found = await self._registry.describe(ref)

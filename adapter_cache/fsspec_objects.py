@@ -3,6 +3,9 @@
     blobs/<dd>/<digest>                                  row blob; dd: its first two hex digits
     names/<hh>/<tenant>/<name>/<version:010d>.json       one entry, created exclusively
     names/<hh>/<tenant>/<name>/<version:010d>.pin        the version is pinned
+    names/<hh>/<tenant>/<name>/<version:010d>.<reader>.share
+                                                         shared with a tenant, or * for all, when
+                                                         this version was current
     incoming/                                            temporary files, on a local disk alone
 
 Tenant and name are percent-quoted. hh, two hex digits of their hash, cuts the names into 256 parts:
@@ -30,12 +33,16 @@ _PROBE = "probe/created-once"
 
 @dataclass(frozen=True, slots=True)
 class NameFiles:
-    """What is stored of one name, from a listing: number of each entry -> when it was written."""
+    """What is stored of one name, from a listing: number of each entry -> when it was written.
+
+    `shares` are pairs of the version that was current and the reader, PUBLIC for everybody.
+    """
 
     tenant: TenantId
     name: str
     entries: dict[int, float]
     pins: frozenset[int]
+    shares: frozenset[tuple[int, TenantId]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,17 @@ class FsspecObjects:
         """The marked versions of a name."""
         return (await self.name_files(tenant, name)).pins
 
+    async def share(self, tenant: TenantId, name: str, version: int, reader: TenantId) -> None:
+        """Share a name, whose current version this is. Again is nothing."""
+        await self._files.write(_share_path(tenant, name, version, reader), b"{}")
+
+    async def unshare(
+        self, tenant: TenantId, name: str, shares: Iterable[tuple[int, TenantId]]
+    ) -> None:
+        """Remove some of the shares that a listing gave."""
+        for version, reader in sorted(shares):
+            await self._files.remove(_share_path(tenant, name, version, reader))
+
     async def leftovers(self) -> list[FoundFile]:
         """Temporary files of writers, at work or dead."""
         return await self._files.find_incoming()
@@ -225,10 +243,15 @@ def _pin_path(tenant: TenantId, name: str, version: int) -> str:
     return f"{_name_folder(tenant, name)}/{version:010d}.pin"
 
 
+def _share_path(tenant: TenantId, name: str, version: int, reader: TenantId) -> str:
+    return f"{_name_folder(tenant, name)}/{version:010d}.{quote_part(reader)}.share"
+
+
 def _by_name(files: Iterable[FoundFile]) -> list[NameFiles]:
     """Files below names/ put together by name; what has another form is none of ours."""
     entries: dict[tuple[str, str], dict[int, float]] = {}
     pins: dict[tuple[str, str], set[int]] = {}
+    shares: dict[tuple[str, str], set[tuple[int, TenantId]]] = {}
     for file in files:
         parts = file.path.split("/")
         number, _, kind = parts[-1].partition(".")
@@ -240,12 +263,16 @@ def _by_name(files: Iterable[FoundFile]) -> list[NameFiles]:
             entries.setdefault(name, {})[int(number)] = file.modified_at_s
         elif kind == "pin":
             pins.setdefault(name, set()).add(int(number))
+        elif kind.endswith(".share"):
+            reader = TenantId(unquote_part(kind.removesuffix(".share")))
+            shares.setdefault(name, set()).add((int(number), reader))
     return [
         NameFiles(
             TenantId(unquote_part(tenant)),
             unquote_part(name),
             entries.get((tenant, name), {}),
             frozenset(pins.get((tenant, name), ())),
+            frozenset(shares.get((tenant, name), ())),
         )
-        for tenant, name in sorted({*entries, *pins})
+        for tenant, name in sorted({*entries, *pins, *shares})
     ]

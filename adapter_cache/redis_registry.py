@@ -3,6 +3,7 @@
     <prefix>:{<tenant>}:adapter:<name>  string  record of the current version
     <prefix>:{<tenant>}:older:<name>    hash    older version -> its record
     <prefix>:{<tenant>}:pins:<name>     set     pinned versions
+    <prefix>:{<tenant>}:shares:<name>   hash    reader, * for all -> version that was current then
     <prefix>:{<tenant>}:names           zset    every name, all scores 0: order of bytes, for paging
 
 One string an adapter costs about 320 bytes with its name, whether a tenant has one adapter or a
@@ -18,8 +19,9 @@ from urllib.parse import quote
 
 from adapter_cache.record import decode_key, decode_record, encode_record
 from adapter_cache.redis_connect import RedisClients
+from adapter_cache.redis_round_trip import RedisRoundTrip
 from adapter_cache.store import is_name, require_limit
-from contracts.adapters import AdapterKey, AdapterManifest, AdapterRef, TenantId
+from contracts.adapters import PUBLIC, AdapterKey, AdapterManifest, AdapterRef, TenantId
 
 # KEYS: adapter, older, names. ARGV: name, version, record. Returns what was current.
 _ADVANCE = """
@@ -35,7 +37,7 @@ redis.call('ZADD', KEYS[3], 0, ARGV[1])
 return at and current
 """
 
-# KEYS: adapter, older, names, pins. ARGV: name, highest version to go. Returns what is gone.
+# KEYS: adapter, older, names, pins, shares. ARGV: name, highest version to go. Returns what went.
 _REMOVE = """
 local up_to, gone = tonumber(ARGV[2]), {}
 local older = redis.call('HGETALL', KEYS[2])
@@ -46,10 +48,14 @@ for i = 1, #older, 2 do
     redis.call('SREM', KEYS[4], older[i])
   end
 end
+local shares = redis.call('HGETALL', KEYS[5])
+for i = 1, #shares, 2 do
+  if tonumber(shares[i + 1]) <= up_to then redis.call('HDEL', KEYS[5], shares[i]) end
+end
 local current = redis.call('GET', KEYS[1])
 if current and tonumber(string.match(current, '^(%d+):') or 0) <= up_to then
   gone[#gone + 1] = current
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[4])
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[4], KEYS[5])
   redis.call('ZREM', KEYS[3], ARGV[1])
 end
 return gone
@@ -57,10 +63,13 @@ return gone
 
 
 class RedisRegistry:
-    """Registry over the servers of `clients`, which it closes."""
+    """Registry over the servers of `clients`, which it closes. Look-ups go with `trip`."""
 
-    def __init__(self, clients: RedisClients, key_prefix: str = "flora") -> None:
+    def __init__(
+        self, clients: RedisClients, key_prefix: str = "flora", trip: RedisRoundTrip | None = None
+    ) -> None:
         self._clients = clients
+        self._trip = trip or RedisRoundTrip(clients)
         self._prefix = key_prefix
 
     async def advance(self, manifest: AdapterManifest) -> AdapterKey | None:
@@ -117,7 +126,8 @@ class RedisRegistry:
         if not is_name(name):
             return []
         keys = [self._key(tenant, kind, name) for kind in ("adapter", "older")]
-        keys += [self._names(tenant), self._key(tenant, "pins", name)]
+        keys.append(self._names(tenant))
+        keys += [self._key(tenant, kind, name) for kind in ("pins", "shares")]
         async with self._clients.writing() as redis:
             gone = await redis.eval(_REMOVE, len(keys), *keys, name, str(up_to))
         return _manifests(tenant, name, gone)
@@ -134,6 +144,19 @@ class RedisRegistry:
         async with self._clients.reading() as redis:
             return frozenset(map(int, await redis.smembers(self._key(tenant, "pins", name))))
 
+    async def share(self, tenant: TenantId, name: str, reader: TenantId, version: int) -> None:
+        async with self._clients.writing() as redis:
+            await redis.hset(self._key(tenant, "shares", name), reader, str(version))
+
+    async def unshare(self, tenant: TenantId, name: str, reader: TenantId) -> None:
+        async with self._clients.writing() as redis:
+            await redis.hdel(self._key(tenant, "shares", name), reader)
+
+    async def shares(self, tenant: TenantId, name: str) -> dict[TenantId, int]:
+        async with self._clients.reading() as redis:
+            found = await redis.hgetall(self._key(tenant, "shares", name))
+        return {TenantId(_text(reader)): int(version) for reader, version in found.items()}
+
     async def ping(self) -> None:
         await self._clients.ping()
 
@@ -147,23 +170,27 @@ class RedisRegistry:
         """The record of each ref, in one round trip for all."""
         lookups = [self._lookups(ref) for ref in refs]
         commands = list(dict.fromkeys(chain.from_iterable(lookups)))
-        found = dict(zip(commands, await self._read(commands), strict=True))
+        found = dict(zip(commands, await self._trip.ask(commands), strict=True))
         return [
             _pick(ref, [found[command] for command in lookup])
             for ref, lookup in zip(refs, lookups, strict=True)
         ]
 
     def _lookups(self, ref: AdapterRef) -> list[tuple[str, ...]]:
-        """What to ask for `ref`: the current record, and the older one if it names a version.
+        """What to ask for `ref`: its shares where somebody else asks, the current record, and
+        the older one if it names a version.
 
         In this order: should the version be superseded between, it is found as an older one.
         """
-        if not is_name(ref.name) or ref.reader is not None:
+        if not is_name(ref.name):
             return []
-        current = ("GET", self._key(ref.tenant, "adapter", ref.name))
-        if ref.version is None:
-            return [current]
-        return [current, ("HGET", self._key(ref.tenant, "older", ref.name), str(ref.version))]
+        lookups: list[tuple[str, ...]] = [("GET", self._key(ref.tenant, "adapter", ref.name))]
+        if ref.version is not None:
+            lookups.append(("HGET", self._key(ref.tenant, "older", ref.name), str(ref.version)))
+        if ref.reader is not None:
+            shares = self._key(ref.tenant, "shares", ref.name)
+            lookups.insert(0, ("HMGET", shares, ref.reader, PUBLIC))
+        return lookups
 
     async def _read(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         if not commands:
@@ -186,8 +213,12 @@ def _text(reply: bytes | str) -> str:
     return reply if isinstance(reply, str) else reply.decode()
 
 
-def _pick(ref: AdapterRef, replies: Sequence[bytes | None]) -> str | None:
+def _pick(ref: AdapterRef, replies: Sequence[Any]) -> str | None:
     """The record among the replies to the lookups of `ref` that is the version it asks for."""
+    if ref.reader is not None and replies:
+        shares, *replies = replies
+        if not any(shares):
+            return None
     records = [reply.decode() for reply in replies if reply is not None]
     if ref.version is None:
         return records[0] if records else None

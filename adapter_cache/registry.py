@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from adapter_cache.store import require_limit
-from contracts.adapters import AdapterKey, AdapterManifest, AdapterRef, TenantId
+from contracts.adapters import PUBLIC, AdapterKey, AdapterManifest, AdapterRef, TenantId
 
 
 class Registry(Protocol):
@@ -41,8 +41,8 @@ class Registry(Protocol):
 
     async def remove(self, tenant: TenantId, name: str, up_to: int) -> list[AdapterManifest]:
         """Drop the name with all versions, in one atomic step, unless a version above `up_to`
-        is current: then only those up to it. Pins go with their versions. Returns what is gone,
-        lowest version first.
+        is current: then only those up to it. Pins and shares go with their versions. Returns what
+        is gone, lowest version first.
         """
         ...
 
@@ -56,6 +56,22 @@ class Registry(Protocol):
 
     async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
         """The versions of `name` that are pinned."""
+        ...
+
+    async def share(self, tenant: TenantId, name: str, reader: TenantId, version: int) -> None:
+        """Let `reader` (PUBLIC: everybody) resolve the name from now on, as long as it exists.
+
+        `version` was current when it was shared: a `remove` up to that one or a higher one ends
+        the share.
+        """
+        ...
+
+    async def unshare(self, tenant: TenantId, name: str, reader: TenantId) -> None:
+        """Undo `share`. Again is nothing."""
+        ...
+
+    async def shares(self, tenant: TenantId, name: str) -> dict[TenantId, int]:
+        """With whom `name` is shared, each with the version of `share`."""
         ...
 
     async def ping(self) -> None:
@@ -73,6 +89,7 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self._versions: dict[TenantId, dict[str, dict[int, AdapterManifest]]] = {}
         self._pins: dict[tuple[TenantId, str], set[int]] = {}
+        self._shares: dict[tuple[TenantId, str], dict[TenantId, int]] = {}
 
     async def advance(self, manifest: AdapterManifest) -> AdapterKey | None:
         key = manifest.key
@@ -86,7 +103,7 @@ class MemoryRegistry:
         return [manifest.key if manifest else None for manifest in found]
 
     async def describe(self, ref: AdapterRef) -> AdapterManifest | None:
-        kept = self._kept(ref.tenant, ref.name) if ref.reader is None else {}
+        kept = self._kept(ref.tenant, ref.name) if self._is_readable(ref) else {}
         version = max(kept, default=0) if ref.version is None else ref.version
         return kept.get(version)
 
@@ -112,9 +129,13 @@ class MemoryRegistry:
         kept = self._kept(tenant, name)
         gone = [kept.pop(version) for version in sorted(kept) if version <= up_to]
         self._pins.get((tenant, name), set()).difference_update(one.key.version for one in gone)
+        for reader, version in list(self._shares.get((tenant, name), {}).items()):
+            if version <= up_to:
+                del self._shares[tenant, name][reader]
         if gone and not kept:
             del self._versions[tenant][name]
             self._pins.pop((tenant, name), None)
+            self._shares.pop((tenant, name), None)
         return gone
 
     async def pin(self, tenant: TenantId, name: str, version: int) -> None:
@@ -126,6 +147,15 @@ class MemoryRegistry:
     async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
         return frozenset(self._pins.get((tenant, name), ()))
 
+    async def share(self, tenant: TenantId, name: str, reader: TenantId, version: int) -> None:
+        self._shares.setdefault((tenant, name), {})[reader] = version
+
+    async def unshare(self, tenant: TenantId, name: str, reader: TenantId) -> None:
+        self._shares.get((tenant, name), {}).pop(reader, None)
+
+    async def shares(self, tenant: TenantId, name: str) -> dict[TenantId, int]:
+        return dict(self._shares.get((tenant, name), {}))
+
     async def ping(self) -> None:
         return None
 
@@ -134,6 +164,10 @@ class MemoryRegistry:
 
     def __repr__(self) -> str:
         return f"<MemoryRegistry {sum(map(len, self._versions.values()))} adapters>"
+
+    def _is_readable(self, ref: AdapterRef) -> bool:
+        shares = self._shares.get((ref.tenant, ref.name), {})
+        return ref.reader is None or ref.reader in shares or PUBLIC in shares
 
     def _kept(self, tenant: TenantId, name: str) -> dict[int, AdapterManifest]:
         return self._versions.get(tenant, {}).get(name, {})

@@ -1,13 +1,18 @@
 """Brings the registry's record of names in line with the object store."""
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from adapter_cache.fsspec_objects import FsspecObjects, NameFiles
 from adapter_cache.parallel import for_each
 from adapter_cache.registry import Registry
-from adapter_cache.version_entry import VersionEntry, last_tombstone, live_versions
+from adapter_cache.version_entry import (
+    VersionEntry,
+    last_tombstone,
+    live_shares,
+    live_versions,
+)
 from adapter_cache.version_log import end_dead
 from contracts.adapters import AdapterManifest, TenantId
 from contracts.errors import AdapterCorrupt
@@ -26,6 +31,8 @@ class Repair:
     forget: frozenset[int] = frozenset()
     pin: frozenset[int] = frozenset()
     unpin: frozenset[int] = frozenset()
+    share: frozenset[tuple[int, TenantId]] = frozenset()
+    unshare: frozenset[TenantId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,7 @@ def plan_repair(
     entries: Iterable[VersionEntry],
     known: Iterable[AdapterManifest],
     pinned: Collection[int],
+    shared: Mapping[TenantId, int],
     *,
     before_s: float,
 ) -> Repair:
@@ -61,6 +69,7 @@ def plan_repair(
         if recorded.get(number) != live[number] and files.entries[number] < before_s
     ]
     highest = max(files.entries, default=0)
+    shares = live_shares(files.shares, ended)
     return Repair(
         advance=tuple(missing),
         remove_up_to=ended if any(number <= ended for number in recorded) else 0,
@@ -70,6 +79,16 @@ def plan_repair(
         - frozenset(files.entries),
         pin=frozenset(files.pins & live.keys()) - frozenset(pinned),
         unpin=frozenset(number for number in pinned if number <= highest) - files.pins,
+        share=frozenset(
+            (version, reader)
+            for reader, version in shares.items()
+            if live and shared.get(reader) != version
+        ),
+        unshare=frozenset(
+            reader
+            for reader, version in shared.items()
+            if reader not in shares and version <= highest
+        ),
     )
 
 
@@ -109,7 +128,7 @@ async def _mend(
     objects: FsspecObjects, registry: Registry, files: NameFiles, before_s: float, dry_run: bool
 ) -> Mended:
     mended = await _look(objects, registry, files, before_s)
-    if mended.repair.forget or mended.repair.unpin:
+    if mended.repair.forget or mended.repair.unpin or mended.repair.unshare:
         # The listing may be older than what the registry said: only a newer one can tell.
         files = await objects.name_files(files.tenant, files.name)
         mended = await _look(objects, registry, files, before_s)
@@ -127,8 +146,9 @@ async def _look(
         _log.warning("%s: it is written again", error)
         known = []
     pinned = await registry.pins(files.tenant, files.name)
+    shared = await registry.shares(files.tenant, files.name)
     entries, num_damaged = await _read(objects, files)
-    repair = plan_repair(files, entries, known, pinned, before_s=before_s)
+    repair = plan_repair(files, entries, known, pinned, shared, before_s=before_s)
     return Mended(files, tuple(entries), num_damaged, repair)
 
 
@@ -158,3 +178,7 @@ async def _apply(registry: Registry, mended: Mended) -> None:
         await registry.pin(tenant, name, number)
     for number in sorted(repair.unpin):
         await registry.unpin(tenant, name, number)
+    for version, reader in sorted(repair.share):
+        await registry.share(tenant, name, reader, version)
+    for reader in sorted(repair.unshare):
+        await registry.unshare(tenant, name, reader)

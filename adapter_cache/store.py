@@ -1,13 +1,14 @@
 """Where adapters are published and looked up, and the fake of it. Never opens a payload."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from adapter_cache.digest import verify_blob
 from adapter_cache.history import as_version, outdated, rollback_target
 from contracts.adapters import (
     ADAPTER_NAME,
+    PUBLIC,
     AdapterKey,
     AdapterManifest,
     AdapterRef,
@@ -15,6 +16,9 @@ from contracts.adapters import (
     TenantId,
 )
 from contracts.errors import InvalidAdapter, InvalidRequest
+
+MAX_SHARES = 1000
+"""Tenants that one adapter is shared with."""
 
 
 class AdapterStore(Protocol):
@@ -94,6 +98,22 @@ class AdapterStore(Protocol):
         """The pinned versions of `name`."""
         ...
 
+    async def share(self, tenant: TenantId, name: str, reader: TenantId) -> AdapterManifest | None:
+        """Let `reader` (PUBLIC: every tenant) resolve and describe all versions of `name`, until
+        it is deleted; None: no such adapter. Raises InvalidRequest beyond `MAX_SHARES` readers.
+        """
+        ...
+
+    async def unshare(
+        self, tenant: TenantId, name: str, reader: TenantId
+    ) -> AdapterManifest | None:
+        """Undo `share`; again is nothing. None: no such adapter."""
+        ...
+
+    async def shares(self, tenant: TenantId, name: str) -> frozenset[TenantId]:
+        """With whom `name` is shared."""
+        ...
+
     async def prefetch(self, ref: AdapterRef) -> AdapterManifest | None:
         """Bring a version's bytes to the quickest shared tier; None: no such version."""
         ...
@@ -120,6 +140,12 @@ def require_name(name: str) -> None:
         )
 
 
+def require_room(readers: Collection[TenantId], reader: TenantId) -> None:
+    """Raise InvalidRequest where an adapter with these readers cannot have one more."""
+    if len({*readers, reader}) > MAX_SHARES:
+        raise InvalidRequest(f"an adapter is shared with at most {MAX_SHARES} tenants", "tenant")
+
+
 def require_limit(limit: int) -> None:
     """Raise InvalidRequest unless `limit` is a page size."""
     if limit < 1:
@@ -137,6 +163,7 @@ class MemoryStore:
         self.blobs: dict[Digest, bytes] = {}
         self._keep_versions = keep_versions
         self._versions: dict[TenantId, dict[str, list[AdapterManifest]]] = {}
+        self._shares: defaultdict[tuple[TenantId, str], set[TenantId]] = defaultdict(set)
         self._pins: defaultdict[tuple[TenantId, str], set[int]] = defaultdict(set)
         self._last: Counter[tuple[TenantId, str]] = Counter()
 
@@ -191,6 +218,7 @@ class MemoryStore:
         if not self._versions.get(tenant, {}).pop(name, []):
             return False
         self._pins.pop((tenant, name), None)
+        self._shares.pop((tenant, name), None)
         self._last[tenant, name] += 1
         return True
 
@@ -213,6 +241,21 @@ class MemoryStore:
     async def pins(self, tenant: TenantId, name: str) -> frozenset[int]:
         return frozenset(self._pins.get((tenant, name), ()))
 
+    async def share(self, tenant: TenantId, name: str, reader: TenantId) -> AdapterManifest | None:
+        if found := self._find(AdapterRef(tenant, name)):
+            require_room(self._shares[tenant, name], reader)
+            self._shares[tenant, name].add(reader)
+        return found
+
+    async def unshare(
+        self, tenant: TenantId, name: str, reader: TenantId
+    ) -> AdapterManifest | None:
+        self._shares[tenant, name].discard(reader)
+        return self._find(AdapterRef(tenant, name))
+
+    async def shares(self, tenant: TenantId, name: str) -> frozenset[TenantId]:
+        return frozenset(self._shares.get((tenant, name), ()))
+
     async def prefetch(self, ref: AdapterRef) -> AdapterManifest | None:
         return self._find(ref)
 
@@ -230,7 +273,9 @@ class MemoryStore:
         return self._versions.get(tenant, {}).get(name, [])
 
     def _find(self, ref: AdapterRef) -> AdapterManifest | None:
-        kept = self._kept(ref.tenant, ref.name) if ref.reader is None else []
+        readers = self._shares.get((ref.tenant, ref.name), set())
+        is_open = ref.reader is None or ref.reader in readers or PUBLIC in readers
+        kept = self._kept(ref.tenant, ref.name) if is_open else []
         if ref.version is None:
             return kept[-1] if kept else None
         return next((each for each in kept if each.key.version == ref.version), None)

@@ -39,6 +39,14 @@ def last_tombstone(entries: Iterable[VersionEntry]) -> int:
     return max((entry.version for entry in entries if entry.manifest is None), default=0)
 
 
+def live_shares(shares: Iterable[tuple[int, TenantId]], ended: int) -> dict[TenantId, int]:
+    """Readers of a name with the version that was current when they became so.
+
+    `ended` is its last tombstone, which ended the shares that came before it, too.
+    """
+    return {reader: version for version, reader in sorted(shares) if version > ended}
+
+
 def encode_entry(entry: VersionEntry) -> bytes:
     """The entry as JSON; tenant and name are not part of it."""
     fields: dict[str, Any] = {"version": entry.version, "deleted": True}

@@ -66,6 +66,7 @@ class VersionLog:
             if current.key.digest == digest:
                 return await self._again(current, blob)
         elif newest is not _NOTHING:
+            await self._end_shares(tenant, name, newest.version)
             await self._remove_below(tenant, name, newest.version)
         await self._keep_bytes(digest, blob)
         manifest = await self._claim(draft, highest + 1)
@@ -184,8 +185,16 @@ class VersionLog:
             files = await self._objects.name_files(tenant, name)
             dead = [version for version in {*files.entries, *files.pins} if version < number]
             await self._objects.remove_entries(tenant, name, dead)
+            ended = [share for share in files.shares if share[0] < number]
+            await self._objects.unshare(tenant, name, ended)
         except StoreUnavailable as error:
             _log.warning("entries of deleted adapter %r were not removed: %s", name, error)
+
+    async def _end_shares(self, tenant: TenantId, name: str, number: int) -> None:
+        """A delete that broke off has ended these: none may hold for what comes next."""
+        for reader, version in (await self._registry.shares(tenant, name)).items():
+            if version < number:
+                await self._registry.unshare(tenant, name, reader)
 
     async def _announce_version(self, before: AdapterKey | None, now: AdapterKey) -> None:
         old = before.digest if before else Digest("")

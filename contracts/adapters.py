@@ -11,6 +11,8 @@ Digest = NewType("Digest", str)
 DEFAULT_TENANT = TenantId("default")
 TENANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A whole tenant id."""
+PUBLIC = TenantId("*")
+"""Every tenant, where an adapter is shared. No tenant is called so."""
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 """A whole adapter name; it is never used as a path."""
 

@@ -16,7 +16,7 @@ from adapter_cache.durable_store import DurableAdapterStore
 from adapter_cache.fsspec_objects import FsspecObjects, NameFiles, StoredBlob
 from adapter_cache.registry import MemoryRegistry
 from adapter_cache.version_entry import VersionEntry, live_versions
-from contracts.adapters import DEFAULT_TENANT, AdapterManifest, AdapterRef, Digest
+from contracts.adapters import DEFAULT_TENANT, AdapterManifest, AdapterRef, Digest, TenantId
 from contracts.errors import StoreUnavailable
 from tests.adapter_cache.adapters import digest_of, make_blob, make_key, publish
 from tests.adapter_cache.steps import failing, once, watched
@@ -91,6 +91,27 @@ def test_a_plan_takes_only_what_is_old_and_superseded(
     assert plan.forget <= plan.remove
     assert not plan.remove & live & pins
     assert plan.keep == {digest_of(make_blob(number)) for number in live}
+
+
+def test_shares_that_an_old_delete_ended_go() -> None:
+    manifest = AdapterManifest(replace(make_key(make_blob(1)), version=4), "base", 1, 2, 3.0)
+    entries = [VersionEntry(3, None), VersionEntry(4, manifest)]
+    reader = TenantId("acme")
+    shares = frozenset({(2, reader), (4, reader)})
+    files = NameFiles(DEFAULT_TENANT, "ada", {3: 0.0, 4: 0.0}, frozenset(), shares)
+    assert plan_name(files, entries, keep_versions=9, before_s=1.0).unshare == {(2, reader)}
+    assert plan_name(files, entries, keep_versions=9, before_s=0.0).unshare == frozenset()
+
+
+async def test_a_share_that_outlived_its_adapter_is_removed(site: Site) -> None:
+    await publish(site.store, "ada", make_blob(1))
+    await site.store.delete(DEFAULT_TENANT, "ada")
+    await site.objects.share(DEFAULT_TENANT, "ada", 1, TenantId("acme"))
+    site.wait_out_the_grace()
+    await site.collect(dry_run=True)
+    assert (await site.objects.name_files(DEFAULT_TENANT, "ada")).shares
+    await site.collect()
+    assert not (await site.objects.name_files(DEFAULT_TENANT, "ada")).shares
 
 
 def test_a_blob_is_garbage_when_it_is_old_and_unnamed() -> None:

@@ -18,12 +18,13 @@ from adapter_cache.durable_store import DurableAdapterStore
 from adapter_cache.fsspec_objects import FsspecObjects
 from adapter_cache.rebuild import rebuild
 from adapter_cache.registry import MemoryRegistry
-from contracts.adapters import DEFAULT_TENANT, AdapterRef
+from contracts.adapters import DEFAULT_TENANT, PUBLIC, AdapterRef, TenantId
 from tests.adapter_cache.adapters import digest_of, make_blob, publish
 
 KEEP_VERSIONS = 3
 NAMES = st.sampled_from(["ada", "bob"])
 SEEDS = st.integers(0, 3)
+READERS = st.sampled_from([TenantId("a.b"), TenantId("0000000001.json"), PUBLIC])
 VERSIONS = st.none() | st.integers(1, 8)
 
 
@@ -33,6 +34,7 @@ class Name:
 
     versions: dict[int, int] = field(default_factory=dict)
     pins: set[int] = field(default_factory=set)
+    readers: set[str] = field(default_factory=set)
     last: int = 0
 
     @property
@@ -105,6 +107,15 @@ class DurableHistory(RuleBasedStateMachine):
         if number is not None and number in model.versions:
             (model.pins.add if is_pin else model.pins.discard)(number)
 
+    @rule(name=NAMES, reader=READERS, is_share=st.booleans())
+    def share(self, name: str, reader: TenantId, is_share: bool) -> None:
+        model = self.names[name]
+        call = self.store.share if is_share else self.store.unshare
+        manifest = self.run(call(DEFAULT_TENANT, name, reader))
+        assert (manifest.key.version if manifest else None) == model.current
+        if model.versions:
+            (model.readers.add if is_share else model.readers.discard)(reader)
+
     @rule()
     def collect(self) -> None:
         collecting = collect(
@@ -140,6 +151,10 @@ class DurableHistory(RuleBasedStateMachine):
             [key] = self.run(self.store.resolve([AdapterRef(DEFAULT_TENANT, name)]))
             assert (key.version if key else None) == model.current
             assert self.run(self.store.pins(DEFAULT_TENANT, name)) == model.pins
+            assert self.run(self.store.shares(DEFAULT_TENANT, name)) == model.readers
+            ref = AdapterRef(DEFAULT_TENANT, name, None, TenantId("a.b"))
+            [theirs] = self.run(self.store.resolve([ref]))
+            assert theirs == (key if model.readers & {"a.b", PUBLIC} else None)
             for digest in expected.values():
                 assert self.run(self.objects.has_blob(digest))
 

@@ -1,13 +1,17 @@
 """What only the durable store has: tiers that fail and are filled."""
 
+from dataclasses import replace
+
 import pytest
 
 from adapter_cache.fsspec_objects import FsspecObjects
-from contracts.adapters import DEFAULT_TENANT
+from contracts.adapters import DEFAULT_TENANT, TenantId
 from contracts.errors import AdapterCorrupt, StoreUnavailable
 from tests.adapter_cache.adapters import digest_of, make_blob, publish
 from tests.adapter_cache.durable import ADA, DOWN, Parts
 from tests.adapter_cache.steps import failing, once
+
+READER = TenantId("reader")
 
 
 @pytest.fixture
@@ -74,6 +78,43 @@ async def test_a_version_pruned_while_it_is_pinned_stays_gone(parts: Parts) -> N
     prune = once("before pin", lambda: publish(store, "ada", make_blob(2)))
     assert await parts.store(objects=prune).pin(ADA) is None
     assert (await parts.objects.name_files(DEFAULT_TENANT, "ada")).pins == frozenset()
+
+
+@pytest.mark.parametrize("late", ["registry", "objects"])
+@pytest.mark.parametrize("step", ["before share", "after share"])
+async def test_a_name_deleted_while_it_is_shared_is_not_shared_later(
+    parts: Parts, late: str, step: str
+) -> None:
+    store = parts.store()
+    await publish(store, "ada", make_blob(1))
+    delete = once(step, lambda: store.delete(DEFAULT_TENANT, "ada"))
+    sharing = parts.store(100, **{late: delete})
+    assert await sharing.share(DEFAULT_TENANT, "ada", READER) is None
+    await publish(store, "ada", make_blob(2))
+    assert await store.shares(DEFAULT_TENANT, "ada") == frozenset()
+    assert await store.resolve([replace(ADA, reader=READER)]) == [None]
+    assert (await parts.objects.name_files(DEFAULT_TENANT, "ada")).shares == frozenset()
+
+
+async def test_shares_that_a_broken_delete_left_open_nothing_new(parts: Parts) -> None:
+    store = parts.store()
+    await publish(store, "ada", make_blob(1))
+    await store.share(DEFAULT_TENANT, "ada", READER)
+    with pytest.raises(StoreUnavailable):
+        await parts.store(registry=failing("before remove", DOWN)).delete(DEFAULT_TENANT, "ada")
+    assert await store.shares(DEFAULT_TENANT, "ada") == {READER}
+    await publish(store, "ada", make_blob(2))
+    assert await store.shares(DEFAULT_TENANT, "ada") == frozenset()
+    assert (await parts.objects.name_files(DEFAULT_TENANT, "ada")).shares == frozenset()
+
+
+async def test_sharing_again_leaves_one_file(parts: Parts) -> None:
+    store = parts.store()
+    for seed in range(3):
+        await publish(store, "ada", make_blob(seed))
+        await store.share(DEFAULT_TENANT, "ada", READER)
+    files = await parts.objects.name_files(DEFAULT_TENANT, "ada")
+    assert files.shares == {(3, READER)}
 
 
 async def test_what_is_published_resolves_without_the_object_store(parts: Parts) -> None:

@@ -10,14 +10,16 @@ from adapter_cache.durable_store import DurableAdapterStore
 from adapter_cache.fsspec_objects import FsspecObjects
 from adapter_cache.rebuild import RebuildReport, rebuild
 from adapter_cache.registry import MemoryRegistry, Registry
-from contracts.adapters import DEFAULT_TENANT, AdapterManifest, AdapterRef, TenantId
+from contracts.adapters import DEFAULT_TENANT, PUBLIC, AdapterManifest, AdapterRef, TenantId
 from contracts.errors import StoreUnavailable
 from tests.adapter_cache.adapters import make_blob, publish
 from tests.adapter_cache.steps import failing, once, watched
 
 ADA = AdapterRef(DEFAULT_TENANT, "ada")
 OTHER = TenantId("../other")
-Everything = dict[tuple[TenantId, str], tuple[list[AdapterManifest], frozenset[int]]]
+Everything = dict[
+    tuple[TenantId, str], tuple[list[AdapterManifest], frozenset[int], dict[TenantId, int]]
+]
 
 
 def make_store(registry: Registry, objects: FsspecObjects) -> DurableAdapterStore:
@@ -30,7 +32,8 @@ async def everything(registry: Registry) -> Everything:
         for manifest in (await registry.page(tenant, "", 100))[0]:
             name = manifest.key.name
             pins = await registry.pins(tenant, name)
-            found[tenant, name] = (await registry.versions(tenant, name), pins)
+            shares = await registry.shares(tenant, name)
+            found[tenant, name] = (await registry.versions(tenant, name), pins, shares)
     return found
 
 
@@ -39,8 +42,11 @@ async def fill(store: DurableAdapterStore) -> None:
         for seed in range(1 + number % 3):
             await publish(store, f"user-{number}", make_blob(seed), tenant=OTHER)
     await store.pin(AdapterRef(OTHER, "user-2", 2))
+    await store.share(OTHER, "user-2", TenantId("acme"))
+    await store.share(OTHER, "user-3", PUBLIC)
     for name in ("ada", "gone"):
         await publish(store, name, make_blob(1))
+        await store.share(DEFAULT_TENANT, name, OTHER)
     await store.delete(DEFAULT_TENANT, "gone")
 
 
@@ -93,6 +99,30 @@ async def test_a_pin_set_while_it_is_rebuilt_stays(objects: FsspecObjects) -> No
     await rebuild(objects, watched(registry, pin))
     assert await registry.pins(DEFAULT_TENANT, "ada") == {1}
     assert await objects.pins(DEFAULT_TENANT, "ada") == {1}
+
+
+async def test_a_share_set_while_it_is_rebuilt_stays(objects: FsspecObjects) -> None:
+    registry = MemoryRegistry()
+    store = make_store(registry, objects)
+    await publish(store, "ada", make_blob(1))
+    share = once("before versions", lambda: store.share(DEFAULT_TENANT, "ada", OTHER))
+    await rebuild(objects, watched(registry, share))
+    assert await registry.shares(DEFAULT_TENANT, "ada") == {OTHER: 1}
+
+
+async def test_a_share_taken_back_without_the_registry_is_taken_back_here(
+    objects: FsspecObjects,
+) -> None:
+    registry = MemoryRegistry()
+    store = make_store(registry, objects)
+    await publish(store, "ada", make_blob(1))
+    await store.share(DEFAULT_TENANT, "ada", OTHER)
+    breaks = failing("before unshare", StoreUnavailable("down"))
+    with pytest.raises(StoreUnavailable):
+        await make_store(watched(registry, breaks), objects).unshare(DEFAULT_TENANT, "ada", OTHER)
+    assert await registry.shares(DEFAULT_TENANT, "ada") == {OTHER: 1}
+    await rebuild(objects, registry)
+    assert await registry.shares(DEFAULT_TENANT, "ada") == {}
 
 
 async def test_publishers_at_work_are_not_disturbed(objects: FsspecObjects) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapter_cache.redis_connect import RedisClients
 from adapter_cache.redis_registry import RedisRegistry
 from adapter_cache.registry import MemoryRegistry, Registry
-from contracts.adapters import DEFAULT_TENANT, AdapterRef, TenantId
+from contracts.adapters import DEFAULT_TENANT, PUBLIC, AdapterRef, TenantId
 from contracts.errors import InvalidRequest
 from tests.adapter_cache.manifests import advance, make_manifest
 from tests.adapter_cache.servers import SERVERS
@@ -140,6 +140,51 @@ async def test_pins_are_marks(registry: Registry) -> None:
     assert await registry.pins(OTHER, "ada") == frozenset()
 
 
+def read_by(reader: str, version: int | None = None, name: str = "ada") -> AdapterRef:
+    return AdapterRef(DEFAULT_TENANT, name, version, TenantId(reader))
+
+
+async def test_a_share_opens_every_version_to_its_reader_alone(registry: Registry) -> None:
+    first, second = make_manifest(1), make_manifest(2)
+    await advance(registry, first, second, make_manifest(1, "bob"))
+    asked = [read_by("acme"), read_by("acme", 1), read_by("acme", 9), read_by("zeta")]
+    asked += [read_by("acme", name="bob"), read_by("acme", name="eve"), ref()]
+    assert await registry.resolve(asked) == [None] * 6 + [second.key]
+    for _ in range(2):
+        await registry.share(DEFAULT_TENANT, "ada", TenantId("acme"), 2)
+    opened = [second.key, first.key, None, None, None, None, second.key]
+    assert await registry.resolve(asked) == opened
+    assert await registry.describe(read_by("acme", 1)) == first
+    assert await registry.describe(read_by("zeta")) is None
+    assert await registry.shares(DEFAULT_TENANT, "ada") == {"acme": 2}
+    assert await registry.shares(OTHER, "ada") == {}
+    for _ in range(2):
+        await registry.unshare(DEFAULT_TENANT, "ada", TenantId("acme"))
+    assert await registry.resolve(asked) == [None] * 6 + [second.key]
+
+
+async def test_a_public_name_is_everybodys(registry: Registry) -> None:
+    await advance(registry, make_manifest(1))
+    await registry.share(DEFAULT_TENANT, "ada", PUBLIC, 1)
+    await registry.share(DEFAULT_TENANT, "ada", TenantId("acme"), 1)
+    assert None not in await registry.resolve([read_by("acme"), read_by("zeta", 1)])
+    await registry.unshare(DEFAULT_TENANT, "ada", PUBLIC)
+    found = await registry.resolve([read_by("acme"), read_by("zeta")])
+    assert [key is not None for key in found] == [True, False]
+
+
+async def test_shares_end_with_what_was_shared(registry: Registry) -> None:
+    await advance(registry, make_manifest(1), make_manifest(2))
+    await registry.share(DEFAULT_TENANT, "ada", TenantId("acme"), 1)
+    await registry.share(DEFAULT_TENANT, "ada", TenantId("zeta"), 2)
+    await registry.remove(DEFAULT_TENANT, "ada", 1)
+    assert await registry.shares(DEFAULT_TENANT, "ada") == {"zeta": 2}
+    await registry.remove(DEFAULT_TENANT, "ada", 2)
+    assert await registry.shares(DEFAULT_TENANT, "ada") == {}
+    await advance(registry, make_manifest(4))
+    assert await registry.resolve([read_by("acme"), read_by("zeta")]) == [None, None]
+
+
 async def test_many_publishers_at_once_leave_the_highest_version(registry: Registry) -> None:
     manifests = [make_manifest(version) for version in range(1, 41)]
     before = await asyncio.gather(*(registry.advance(one) for one in manifests[::-2] + manifests))
@@ -155,6 +200,7 @@ async def test_it_answers_and_shows_nothing_secret(registry: Registry) -> None:
 
 names = st.sampled_from(["a", "b"])
 numbers = st.integers(1, 6)
+readers = st.sampled_from([TenantId("acme"), PUBLIC])
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("advance"), names, numbers),
@@ -162,6 +208,8 @@ steps = st.lists(
         st.tuples(st.just("remove"), names, numbers),
         st.tuples(st.just("pin"), names, numbers),
         st.tuples(st.just("unpin"), names, numbers),
+        st.tuples(st.just("share"), names, st.tuples(readers, numbers)),
+        st.tuples(st.just("unshare"), names, st.tuples(readers)),
     ),
     max_size=30,
 )
@@ -174,11 +222,14 @@ async def _apply(registry: Registry, step: tuple[str, str, object]) -> object:
         assert isinstance(argument, int)
         done: object = await registry.advance(make_manifest(argument, name))
     else:
-        done = await getattr(registry, call)(DEFAULT_TENANT, name, argument)
+        arguments = argument if isinstance(argument, tuple) else (argument,)
+        done = await getattr(registry, call)(DEFAULT_TENANT, name, *arguments)
     seen = [await registry.versions(DEFAULT_TENANT, one) for one in ("a", "b")]
     keys = await registry.resolve([ref(v, n) for n in ("a", "b") for v in (None, 1, 3, 6)])
+    keys += await registry.resolve([read_by("acme", v, n) for n in ("a", "b") for v in (None, 3)])
     pins = [await registry.pins(DEFAULT_TENANT, one) for one in ("a", "b")]
-    return done, seen, keys, pins, await registry.page(DEFAULT_TENANT, "", 9)
+    shares = [await registry.shares(DEFAULT_TENANT, one) for one in ("a", "b")]
+    return done, seen, keys, pins, shares, await registry.page(DEFAULT_TENANT, "", 9)
 
 
 @pytest.mark.parametrize("kind", SERVERS)
