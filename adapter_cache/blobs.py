@@ -1,7 +1,8 @@
 """A place that keeps row blobs by digest, and the fake of it. Never opens a payload."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from adapter_cache.arrival import Arrival
 from contracts.adapters import Digest
 
 
@@ -16,6 +17,18 @@ class BlobTier(Protocol):
 
     async def put(self, digest: Digest, blob: bytes) -> None:
         """Keep `blob` in place of whatever is there. Raises StoreUnavailable."""
+        ...
+
+
+@runtime_checkable
+class StreamedTier(Protocol):
+    """A BlobTier whose bytes a thread can read, hash and write without the event loop."""
+
+    def read(self, digest: Digest, size_bytes: int) -> Arrival | None:
+        """`get` for a thread: it blocks. `size_bytes` is what the blob should have.
+
+        Raises StoreUnavailable.
+        """
         ...
 
 

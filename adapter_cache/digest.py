@@ -28,9 +28,13 @@ def digest_of(blob: bytes) -> Digest:
 
 def verify_blob(digest: Digest, blob: bytes) -> None:
     """Raise AdapterCorrupt unless `blob` is the bytes that `digest` names."""
+    verify_digest(digest, digest_of(blob), len(blob))
+
+
+def verify_digest(digest: Digest, actual: Digest, size_bytes: int) -> None:
+    """Raise AdapterCorrupt unless `actual`, that of `size_bytes` of bytes, is `digest`."""
     require_digest(digest)
-    actual = digest_of(blob)
     if actual != digest:
         raise AdapterCorrupt(
-            f"{len(blob)} bytes stored as adapter {digest} have the digest {actual}"
+            f"{size_bytes} bytes stored as adapter {digest} have the digest {actual}"
         )

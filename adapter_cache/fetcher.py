@@ -129,6 +129,7 @@ class AdapterFetcher:
         self._is_closed = True
         await self._flights.close()
         await self._refills.close()
+        self._tiers.close()
 
     def __repr__(self) -> str:
         return f"<AdapterFetcher {len(self._flights)} in flight, {self._cache!r}>"
@@ -146,7 +147,7 @@ class AdapterFetcher:
 
     async def _fly(self, key: AdapterKey) -> Path:
         try:
-            return await self._tiers.bring(key.digest, self._deadline_s)
+            return await self._tiers.bring(key.digest, self._deadline_s, key.size_bytes)
         except AdapterCorrupt:
             self._missing.add(key.digest)
             raise

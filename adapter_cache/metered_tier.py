@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from adapter_cache.blobs import BlobTier
+from adapter_cache.arrival import Arrival
+from adapter_cache.blobs import BlobTier, StreamedTier
 from adapter_cache.cache_metrics import CacheMetrics
 from contracts.adapters import Digest
 from contracts.errors import StoreUnavailable
@@ -24,6 +25,23 @@ class MeteredTier:
         self._rests_until_s = -float("inf")
         self._is_failing = False
 
+    @property
+    def is_streamed(self) -> bool:
+        return isinstance(self.blobs, StreamedTier)
+
+    def read_streamed(self, digest: Digest, size_bytes: int) -> Arrival | None:
+        """See StreamedTier.read; counts as `read` does. Blocks."""
+        assert isinstance(self.blobs, StreamedTier)
+        started_s = self._clock()
+        try:
+            arrival = self.blobs.read(digest, size_bytes)
+        except StoreUnavailable:
+            self.meter.errors.inc()
+            raise
+        self._is_failing = False
+        self.meter.seconds.observe(self._clock() - started_s)
+        return arrival
+
     async def read(self, digest: Digest) -> bytes | None:
         """See BlobTier.get; counts errors and time, and leaves the outcome to who verifies."""
         started_s = self._clock()
@@ -37,10 +55,10 @@ class MeteredTier:
         self.meter.seconds.observe(self._clock() - started_s)
         return blob
 
-    def count_hit(self, blob: bytes) -> None:
-        """`blob` was the right one."""
+    def count_hit(self, size_bytes: int) -> None:
+        """It had the right bytes."""
         self.meter.hits.inc()
-        self.meter.read_bytes.inc(len(blob))
+        self.meter.read_bytes.inc(size_bytes)
 
     @property
     def rests(self) -> bool:

@@ -18,7 +18,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_cache.digest import is_digest, require_digest, verify_blob
+from adapter_cache.arrival import Arrival
+from adapter_cache.digest import is_digest, require_digest, verify_blob, verify_digest
 from adapter_cache.eviction import Resident, bytes_to_free, eviction_order
 from adapter_cache.frequency_file import open_sketch
 from adapter_cache.node_ledger import Ledger, locked_ledger, read_total_bytes
@@ -67,20 +68,21 @@ class NodeCache:
             return None
         return path
 
-    def put(self, digest: Digest, blob: bytes) -> Path:
+    def put(self, digest: Digest, blob: bytes | Arrival) -> Path:
         """Keep `blob`, evicting others; the file appears whole or not at all.
 
         Raises AdapterCorrupt when the digest is not the blob's, Overloaded when pinned blobs or the
         disk leave no room.
         """
         path = self._path(digest)
-        verify_blob(digest, blob)
+        arrival = blob if isinstance(blob, Arrival) else Arrival([blob])
+        verify_digest(digest, arrival.digest, arrival.size_bytes)
         try:
             with self._ledger() as ledger:
                 if not path.exists():
-                    self._make_room(ledger, len(blob))
-                    self._write_or_evict(ledger, path, blob)
-                    ledger.total_bytes += len(blob)
+                    self._make_room(ledger, arrival.size_bytes)
+                    self._write_or_evict(ledger, path, arrival)
+                    ledger.total_bytes += arrival.size_bytes
                 self._touch(path)
         except OSError as error:
             raise Overloaded(f"cannot write to the node cache: {error.strerror}") from error
@@ -193,21 +195,21 @@ class NodeCache:
                 ledger.total_bytes -= resident.size_bytes
                 self._evictions += 1
 
-    def _write_or_evict(self, ledger: Ledger, path: Path, blob: bytes) -> None:
+    def _write_or_evict(self, ledger: Ledger, path: Path, blob: Arrival) -> None:
         """Write; where others have filled the disk, give up as many bytes and try once more."""
         try:
             self._write(path, blob)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            self._free(ledger, self.residents(), len(blob))
+            self._free(ledger, self.residents(), blob.size_bytes)
             self._write(path, blob)
 
-    def _write(self, path: Path, blob: bytes) -> None:
+    def _write(self, path: Path, blob: Arrival) -> None:
         # One name is enough: the ledger's lock admits one writer, who overwrites a crash's rest.
         incoming = self._directory / ".incoming"
         try:
-            incoming.write_bytes(blob)
+            blob.write(incoming)
             os.replace(incoming, path)
         except OSError:
             incoming.unlink(missing_ok=True)

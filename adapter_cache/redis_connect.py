@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
+from redis import BlockingConnectionPool
+from redis import connection as blocking
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
@@ -42,6 +44,8 @@ class RedisClients:
         retries = Retry(FullJitterBackoff(cap=0.25, base=0.02), limits.max_retries)
         self.reads = self._client(retries, limits.reply_timeout_s)
         self.writes = self._client(Retry(NoBackoff(), 0), limits.reply_timeout_s)
+        self.blocking = _blocking_pool(url, limits)
+        """For threads; None where finding the right server takes more than an address."""
         self._places = {
             client: asyncio.Semaphore(limits.max_connections)
             for client in (self.reads, self.writes)
@@ -106,6 +110,8 @@ class RedisClients:
             for client in (self.reads, self.writes, self._sentinel):
                 if client is not None:
                     await client.aclose()
+            if self.blocking is not None:
+                self.blocking.disconnect()
 
     def __repr__(self) -> str:
         return f"<RedisClients {self._url.kind}>"
@@ -147,6 +153,23 @@ class RedisClients:
             cluster = RedisCluster(startup_nodes=nodes, reinitialize_steps=0, **options)
             return cast("Redis", cluster)
         return Redis.from_pool(ConnectionPool(**options))
+
+
+def _blocking_pool(url: RedisUrl, limits: RedisLimits) -> BlockingConnectionPool | None:
+    if url.kind != "single":
+        return None
+    options = {
+        "max_connections": limits.max_connections,
+        "timeout": limits.reply_timeout_s,
+        "socket_connect_timeout": limits.connect_timeout_s,
+        "socket_timeout": limits.reply_timeout_s,
+        "protocol": 2,
+        **url.options,
+    }
+    kind = options.pop("connection_class", blocking.Connection)
+    # The URL was read for asyncio; the other kind of connection has the same name.
+    options["connection_class"] = getattr(blocking, kind.__name__)
+    return BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
 
 
 def _sentinel(url: RedisUrl, limits: RedisLimits) -> Sentinel:

@@ -5,8 +5,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from adapter_cache.arrival import Arrival
 from adapter_cache.blobs import BlobTier
 from adapter_cache.cache_metrics import CacheMetrics
 from adapter_cache.metered_tier import MeteredTier
@@ -44,12 +47,14 @@ class Tiers:
         self._refills = refills
         self._node = metrics.meter("node")
         self._places = asyncio.Semaphore(max_parallel)
+        # Of its own: threads that a dead server holds up must not keep others from writing.
+        self._readers = ThreadPoolExecutor(max_parallel, thread_name_prefix="fetch")
         self._clock = clock
         self._rng = rng
         *self._uppers, self._last = (MeteredTier(tier, metrics, clock) for tier in tiers)
 
-    async def bring(self, digest: Digest, deadline_s: float) -> Path:
-        """The node's file of `digest`, verified.
+    async def bring(self, digest: Digest, deadline_s: float, size_bytes: int = 0) -> Path:
+        """The node's file of `digest`, verified. `size_bytes` is what it should have.
 
         Raises AdapterCorrupt when no tier has the right bytes, Overloaded when the node has no
         room, and at the end of `deadline_s` StoreUnavailable or DeadlineExceeded.
@@ -63,7 +68,7 @@ class Tiers:
                 while True:
                     try:
                         async with self._places:
-                            return await self._walk(digest, end_s)
+                            return await self._walk(digest, size_bytes, end_s)
                     except StoreUnavailable as error:
                         outage = error
                     # The place is free meanwhile. A delay beyond the end would help nobody.
@@ -77,7 +82,11 @@ class Tiers:
         late = f"adapter {digest} was not on the node within {deadline_s} s"
         raise outage or DeadlineExceeded(late)
 
-    async def _walk(self, digest: Digest, end_s: float) -> Path:
+    def close(self) -> None:
+        """No more reads; those at work end by themselves."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _walk(self, digest: Digest, size_bytes: int, end_s: float) -> Path:
         lacking: list[MeteredTier] = []
         for position, tier in enumerate(self._uppers):
             if tier.rests:
@@ -86,40 +95,73 @@ class Tiers:
             left_s = end_s - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(left_s / (len(self._uppers) - position + 1)):
-                    blob = await tier.read(digest)
+                    found = await self._find(tier, digest, size_bytes)
             except (StoreUnavailable, TimeoutError) as error:
                 tier.rest(error)
                 continue
-            path = await self._land(tier, digest, blob, lacking)
+            path = await self._settle(tier, digest, found, lacking)
             if path is not None:
                 return path
-        path = await self._land(self._last, digest, await self._last.read(digest), lacking)
+        found = await self._find(self._last, digest, size_bytes)
+        path = await self._settle(self._last, digest, found, lacking)
         if path is None:
             raise AdapterCorrupt(f"no tier has the bytes of adapter {digest}")
         return path
 
-    async def _land(
-        self, tier: MeteredTier, digest: Digest, blob: bytes | None, lacking: list[MeteredTier]
+    async def _find(
+        self, tier: MeteredTier, digest: Digest, size_bytes: int
+    ) -> "bytes | Landing | None":
+        """What the tier has; where it is streamed, on the node already."""
+        if not tier.is_streamed:
+            return await tier.read(digest)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._carry, tier, digest, size_bytes)
+
+    async def _settle(
+        self,
+        tier: MeteredTier,
+        digest: Digest,
+        found: "bytes | Landing | None",
+        lacking: list[MeteredTier],
     ) -> Path | None:
         """The node's file; None, and one more tier in `lacking`, without the right bytes."""
-        if blob is None:
+        if found is None:
             tier.meter.misses.inc()
             lacking.append(tier)
             return None
-        started_s = self._clock()
-        try:
+        if isinstance(found, bytes):
             # Hashing and writing take a thread: half a megabyte would hold the loop.
-            path = await asyncio.to_thread(self._cache.put, digest, blob)
-        except AdapterCorrupt as error:
+            found = await asyncio.to_thread(self._put, digest, Arrival([found]))
+        if isinstance(found.outcome, AdapterCorrupt):
             tier.meter.corrupt.inc()
-            _log.warning("wrong bytes in %s: %s", tier.blobs.name, error)
+            _log.warning("wrong bytes in %s: %s", tier.blobs.name, found.outcome)
             lacking.append(tier)
             return None
-        except Overloaded:
-            tier.count_hit(blob)
-            raise
-        self._node.seconds.observe(self._clock() - started_s)
-        tier.count_hit(blob)
+        tier.count_hit(found.arrival.size_bytes)
+        if isinstance(found.outcome, Overloaded):
+            raise found.outcome
         for other in lacking:
-            self._refills.start(other.blobs, other.meter, digest, blob)
-        return path
+            self._refills.start(other.blobs, other.meter, digest, found.arrival.joined())
+        return found.outcome
+
+    def _carry(self, tier: MeteredTier, digest: Digest, size_bytes: int) -> "Landing | None":
+        """From a streamed tier to the node, in one thread. Raises StoreUnavailable."""
+        arrival = tier.read_streamed(digest, size_bytes)
+        return None if arrival is None else self._put(digest, arrival)
+
+    def _put(self, digest: Digest, arrival: Arrival) -> "Landing":
+        started_s = self._clock()
+        try:
+            path = self._cache.put(digest, arrival)
+        except (AdapterCorrupt, Overloaded) as error:
+            return Landing(arrival, error)
+        self._node.seconds.observe(self._clock() - started_s)
+        return Landing(arrival, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Bytes that a tier gave, and what became of them on the node."""
+
+    arrival: Arrival
+    outcome: Path | AdapterCorrupt | Overloaded

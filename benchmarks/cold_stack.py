@@ -15,6 +15,7 @@ from adapter_cache.fsspec_objects import FsspecObjects
 from adapter_cache.node_cache import NodeCache
 from adapter_cache.redis_blobs import RedisBlobs
 from adapter_cache.redis_connect import RedisClients
+from adapter_cache.redis_streamed_blobs import redis_blob_tier
 from adapter_cache.valkey_server import ValkeyServer
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey, Digest
 from contracts.generation import GenerateRequest, Sampling
@@ -90,7 +91,7 @@ async def cold_stack(config: ReplicaConfig, folder: Path, store: Path) -> AsyncI
     cache = CacheConfig(redis=RedisLimits(), node_cache_dir=folder / "node")
     with ValkeyServer.start(folder / "valkey") as valkey:
         clients = RedisClients.connect(valkey.url, cache.redis)
-        hot = RedisBlobs(clients, cache.key_prefix, cache.blob_ttl_s)
+        hot = redis_blob_tier(clients, cache.key_prefix, cache.blob_ttl_s)
         objects = FsspecObjects(f"file://{store}")
         fetcher = AdapterFetcher(
             NodeCache(cache.node_cache_dir, cache.node_cache_bytes),

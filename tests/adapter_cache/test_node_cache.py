@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapter_cache.arrival import Arrival
 from adapter_cache.frequency import EMPTY_SKETCH
 from adapter_cache.node_cache import NodeCache, NodeUsage
 from contracts.adapters import Digest
@@ -168,16 +169,16 @@ def test_a_full_disk_is_relieved_by_eviction_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = make_blob(1, 100), make_blob(2, 100)
-    cache, write_bytes = make_cache(tmp_path, 1_000), Path.write_bytes
+    cache, write = make_cache(tmp_path, 1_000), Arrival.write
     put(cache, old)
 
-    def write_if_room(path: Path, blob: bytes) -> int:
+    def write_if_room(blob: Arrival, path: Path) -> None:
         if (tmp_path / digest_of(old)).exists():
-            write_bytes(path, blob[:50])
+            path.write_bytes(blob.pieces[0][:50])
             raise OSError(28, "No space left on device")
-        return write_bytes(path, blob)
+        write(blob, path)
 
-    monkeypatch.setattr(Path, "write_bytes", write_if_room)
+    monkeypatch.setattr(Arrival, "write", write_if_room)
     cache.pin(digest_of(old))
     with pytest.raises(Overloaded, match="No space"):
         put(cache, new)
