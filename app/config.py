@@ -35,6 +35,9 @@ from replicas.config import ReplicaConfig
 DEFAULT_MODEL = "models/smollm2-135m-instruct"
 """What `flora models prepare` makes."""
 
+API_KEY_VARIABLE = "FLORA_API_KEY"
+"""What the command line sends to a server. It is no setting: the server knows no key by itself."""
+
 _PREFIX = "FLORA_"
 _DELIMITER = "__"
 
@@ -82,14 +85,27 @@ class AuthSettings(Section):
     cache_ttl_s: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 3.0
 
 
-class WindowSettings(Section):
+class TuningSettings(Section):
     """Which requests travel together: those that come within `wait_s` of the first.
 
-    `store_timeout_s` bounds the one look-up of their adapters.
+    `adaptive` lets a request go at once where nothing runs. All of it may change at run time.
     """
 
     max_batch_size: Count = 64
     wait_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.002
+    adaptive: bool = True
+
+
+class WindowSettings(TuningSettings):
+    """The window of one ingress process, and its bounds.
+
+    `max_running` requests run at a time, `max_waiting` more may wait, `max_waiting_per_tenant` of
+    them of one tenant. `store_timeout_s` bounds the one look-up of a window's adapters.
+    """
+
+    max_running: Count = 2048
+    max_waiting: Count = 1024
+    max_waiting_per_tenant: Count = 512
     store_timeout_s: Seconds = 2.0
 
 
@@ -158,6 +174,14 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         raise _named(error) from None
 
 
+def read_api_key() -> str:
+    """The API key in the environment, or "". Raises InvalidRequest, without showing it."""
+    key = os.environ.get(API_KEY_VARIABLE, "").strip()
+    if not key.isprintable() or not key.isascii():
+        raise InvalidRequest(f"{API_KEY_VARIABLE} is no API key", "key")
+    return key
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -172,7 +196,7 @@ def _read_environment() -> dict[str, Any]:
     sections = Settings.model_fields
     for name in os.environ:
         section = name.removeprefix(_PREFIX).lower().split(_DELIMITER)[0]
-        if name.startswith(_PREFIX) and section not in sections:
+        if name.startswith(_PREFIX) and section not in sections and name != API_KEY_VARIABLE:
             raise InvalidRequest(f"unknown setting {name}", section)
     try:
         return EnvSettingsSource(Settings)()

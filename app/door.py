@@ -15,8 +15,10 @@ from app.gather import Gather
 from app.model_name import ModelName, parse_model_name, unknown_model
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
+from app.structure import GrammarCheck, NoGrammars, NoTools, ToolParsing
 from app.token_stream import TokenStream
 from app.upload_places import UploadPlaces
+from contracts.access import Caller
 from contracts.errors import NotReady, ServiceError, ServingError
 from contracts.replica import ReplicaInfo
 from flora.adapter_config import AdapterLimits
@@ -57,8 +59,12 @@ class Door:
         prefetcher: Prefetcher | None = None,
         auth: Authoriser | None = None,
         access: AccessLog | None = None,
+        grammars: GrammarCheck | None = None,
+        tools: ToolParsing | None = None,
     ) -> None:
         self.access = access or AccessLog(metrics.registry)
+        self.grammars = grammars or NoGrammars()
+        self.tools = tools or NoTools()
         self.auth = auth or OpenToAll()
         self.base_model = base_model
         self.store = store
@@ -116,24 +122,16 @@ class Door:
         except (ServingError, TimeoutError):
             return {}
 
-    async def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
-        """One stream per ask, once their window has closed.
+    def require_room(self, caller: Caller) -> None:
+        """Raises Overloaded where a request of `caller` would find no place now.
 
-        A caller that is cancelled while it waits leaves no request running behind it.
+        To be asked before a request costs anything.
         """
-        asks = self.access.admit(asks)
-        waiting = [asyncio.ensure_future(self._gather(ask)) for ask in asks]
-        wait = self.access.child("window.wait")
-        try:
-            return list(await asyncio.shield(asyncio.gather(*waiting)))
-        except BaseException:
-            for future in waiting:
-                future.add_done_callback(_close_stream)
-            raise
-        finally:
-            wait.end()
+        self._gather.require_room(caller)
 
+    async def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
+        """One stream per ask of one request. Raises Overloaded for all of them together.
 
-def _close_stream(opened: asyncio.Future[TokenStream]) -> None:
-    if not opened.cancelled() and opened.exception() is None:
-        opened.result().close()
+        The streams may be closed at any time, also while they wait for their window.
+        """
+        return self._gather.open(asks)

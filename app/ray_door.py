@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from ray import serve
@@ -11,12 +12,11 @@ from ray.serve.handle import DeploymentHandle
 
 from adapter_cache.remembering_registry import RememberingRegistry
 from app.access_policy import is_loopback, make_authoriser
-from app.ask import Ask
-from app.config import Settings
+from app.config import Settings, TuningSettings, WindowSettings
 from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
 from app.door_telemetry import DoorTelemetry
-from app.gather import Gather, OpenWindow
+from app.gather import Gather, GatherLimits, WindowTuning
 from app.grpc_calls import GrpcCalls
 from app.grpc_door import GrpcDoor
 from app.http_api import create_app
@@ -24,16 +24,16 @@ from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.quota_ledger import MemoryLedger
 from app.quotas import Quotas
+from app.ray_bell import BatchBell
 from app.ray_dispatcher import RayDispatcher
 from app.redis_quota import RedisLedger
 from app.registry_rebuild import registry_guard
 from app.stores import Stores, open_stores
-from app.token_stream import TokenStream
+from app.waiting_room import RoomLimits
 from app.window import Window
 from contracts.errors import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
-_MAX_CONCURRENT_BATCHES = 1024
 _STOP_S = 3.0
 _LEASE_SLACK_S = 5.0
 
@@ -46,6 +46,7 @@ class RayDoor(GrpcDoor):
         self, settings: Settings, replica: "DeploymentHandle[Any]"
     ) -> None:
         self._stores = open_stores(settings.cache)
+        self._cors_origins = settings.server.cors_origins
         await _require_safe_eviction(self._stores)
         metrics = DoorMetrics()
         self._telemetry = DoorTelemetry(settings, self._stores, metrics)
@@ -79,14 +80,13 @@ class RayDoor(GrpcDoor):
             observers=self._telemetry.observers,
             spans=self._telemetry.spans,
         )
+        self._gather = make_gather(self._window, settings.window)
         self._door = Door(
             base_model=settings.base_model_name,
             store=self._stores.adapters,
             dispatcher=dispatcher,
             prompts=Prompts.load(settings.replica.model),
-            gather=batched(
-                self._window.open, settings.window.max_batch_size, settings.window.wait_s
-            ),
+            gather=self._gather,
             limits=door_limits(settings),
             metrics=metrics,
             clock=time.time,
@@ -100,10 +100,19 @@ class RayDoor(GrpcDoor):
 
     def __serve_build_asgi_app__(self) -> object:
         """Ray Serve asks for the application once the constructor has run."""
-        return create_app(self._door)
+        return create_app(self._door, self._cors_origins)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Ray Serve gives the deployment's `user_config`: TuningSettings, those that change.
+
+        Raises ValueError for anything else, and then changes nothing.
+        """
+        settings = TuningSettings(**(asdict(self._gather.tuning) | user_config))
+        self._gather.tune(window_tuning(settings))
 
     async def __del__(self) -> None:
         self._guarding.cancel()
+        self._gather.aclose()
         await self._window.aclose()
         await self._quotas.aclose()
         await self._prefetcher.aclose()
@@ -139,22 +148,16 @@ def door_limits(settings: Settings) -> DoorLimits:
     )
 
 
-def batched(open_window: OpenWindow, max_batch_size: int, wait_s: float) -> Gather:
-    """`open_window` behind Ray Serve's request batching: one window a batch.
+def make_gather(window: Window, settings: WindowSettings) -> Gather:
+    """The way into `window`, by Ray Serve's batching."""
+    room = RoomLimits(settings.max_waiting, settings.max_waiting_per_tenant)
+    limits = GatherLimits(settings.max_running, room)
+    return Gather(window, BatchBell(), window_tuning(settings), limits=limits)
 
-    A batch only opens its streams, so the next one never waits for tokens.
-    """
 
-    @serve.batch(
-        max_batch_size=max_batch_size,
-        batch_wait_timeout_s=wait_s,
-        max_concurrent_batches=_MAX_CONCURRENT_BATCHES,
-    )
-    async def window(asks: list[Ask]) -> list[TokenStream]:
-        return open_window(asks)
-
-    gather: Gather = window
-    return gather
+def window_tuning(settings: TuningSettings) -> WindowTuning:
+    """What of the window may change at run time."""
+    return WindowTuning(settings.max_batch_size, settings.wait_s, settings.adaptive)
 
 
 def door_app(settings: Settings, replica: serve.Application) -> serve.Application:

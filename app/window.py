@@ -3,8 +3,7 @@
     asks of one window --> one store.resolve --> one group --> one step stream --> TokenStreams
                        `-> quotas.charge ----'
 
-`plan_window` decides, `Window` acts. Who is "together" is settled before: by `@serve.batch` in
-`ray_door.py`, by `LocalGather` in `gather.py`.
+`plan_window` decides, `Window` acts. Who is "together" is settled before, in `gather.py`.
 """
 
 import asyncio
@@ -85,6 +84,8 @@ class Window:
         self._observers = (*observers, *([] if quotas is None else [quotas]))
         self._clock = clock
         self._running: dict[str, RequestLife] = {}
+        self.on_end: Callable[[], None] = lambda: None
+        """Called when a request has ended and its place is free."""
 
     def __repr__(self) -> str:
         return f"Window(running={len(self._running)}, tasks={len(self._tasks)})"
@@ -94,11 +95,16 @@ class Window:
         """Requests whose stream has not ended."""
         return len(self._running)
 
-    def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
-        """One stream per ask, in order, before anything is awaited: errors come through them."""
+    def open(
+        self, asks: Sequence[Ask], streams: Sequence[TokenStream] | None = None
+    ) -> Sequence[TokenStream]:
+        """One stream per ask, in order, before anything is awaited: errors come through them.
+
+        `streams` are those that readers have already; their `on_close` must call `cancel`.
+        """
         self.metrics.windows.inc()
         self.metrics.requests.inc(len(asks))
-        streams = [TokenStream(a.request_id, a.sampling.n, self._cancel) for a in asks]
+        streams = streams or [TokenStream(a.request_id, a.sampling.n, self.cancel) for a in asks]
         now_s = self._clock()
         for ask, stream in zip(asks, streams, strict=True):
             life = RequestLife(ask, stream, self._observers, now_s)
@@ -246,9 +252,10 @@ class Window:
         life = self._running.pop(request_id, None)
         if life is not None:
             life.end(self._clock())
+            self.on_end()
         return life is not None
 
-    def _cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         """Called by a stream whose reader left, or expired, while the request was running."""
         if self._end(request_id):
             self._spawn(self._dispatch_cancel(request_id))

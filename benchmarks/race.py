@@ -18,7 +18,7 @@ from adapter_cache.node_cache import NodeCache
 from app.ask import Ask
 from app.dispatcher import LocalDispatcher
 from app.dispatcher import Replica as ServedReplica
-from app.gather import LocalGather
+from app.gather import Gather, TimerBell, WindowTuning
 from app.stores import Stores
 from app.window import Window
 from benchmarks.cold_stack import random_row
@@ -67,7 +67,7 @@ class Races:
         dispatcher = LocalDispatcher(cast(ServedReplica, replica))
         window = Window(stores.adapters, dispatcher, store_timeout_s=10.0)
         self._window = window
-        self._gather = LocalGather(window.open, max_batch_size=64, wait_s=0.002)
+        self._gather = Gather(window, TimerBell(), WindowTuning())
 
     async def prepare(self, scale: float) -> None:
         """Make the adapters, and learn what each one answers."""
@@ -152,7 +152,7 @@ class Races:
         arrived_s = first_s = perf_counter()
         deltas: list[TokenDelta] = []
         try:
-            async for burst in await self._gather(ask):
+            async for burst in self._gather.open([ask])[0]:
                 if not deltas:
                     first_s = perf_counter()
                 deltas += burst

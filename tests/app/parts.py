@@ -18,10 +18,11 @@ from adapter_cache.store import AdapterStore, MemoryStore
 from app.auth import Authoriser
 from app.dispatcher import LocalDispatcher, Replica
 from app.door import Door, DoorLimits
-from app.gather import LocalGather
+from app.gather import Gather, GatherLimits, TimerBell, WindowTuning
 from app.http_api import create_app
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
+from app.quotas import Quotas
 from app.window import Window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterManifest, TenantId
 from contracts.errors import EngineFailed
@@ -142,20 +143,29 @@ def make_door(
     store: AdapterStore | None = None,
     limits: DoorLimits | None = None,
     wait_s: float = 0.0,
+    gather_limits: GatherLimits | None = None,
+    quotas: Quotas | None = None,
     guard: Guard | None = None,
     auth: Authoriser | None = None,
 ) -> Door:
     store = store or MemoryStore()
     dispatcher = LocalDispatcher(replica or CountingReplica())
     prefetcher = Prefetcher(dispatcher)
-    window = Window(store, dispatcher, store_timeout_s=0.2, guard=guard, prefetcher=prefetcher)
+    window = Window(
+        store,
+        dispatcher,
+        store_timeout_s=0.2,
+        guard=guard,
+        prefetcher=prefetcher,
+        quotas=quotas,
+    )
     ids = itertools.count()
     return Door(
         base_model=BASE,
         store=store,
         dispatcher=dispatcher,
         prompts=Prompts(make_tokenizer()),
-        gather=LocalGather(window.open, max_batch_size=32, wait_s=wait_s),
+        gather=Gather(window, TimerBell(), WindowTuning(32, wait_s), limits=gather_limits),
         limits=limits or DoorLimits(ready_timeout_s=0.2),
         metrics=window.metrics,
         clock=lambda: 1_700_000_000.5,
