@@ -1,6 +1,7 @@
 """Spans through the OpenTelemetry SDK to a collector, by OTLP over gRPC."""
 
 import re
+from threading import Thread
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -23,6 +24,7 @@ from contracts.tracing import NO_SPAN, NO_TRACER, Span, Tracer
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _MAX_QUEUED_SPANS = 4096
 _EXPORT_TIMEOUT_S = 5
+_CLOSE_TIMEOUT_S = 3.0
 _MAX_ATTRIBUTES = 32
 _MAX_ATTRIBUTE_LENGTH = 200
 
@@ -67,7 +69,10 @@ class OtelTracer:
 
     def close(self) -> None:
         """See Tracer."""
-        self._provider.shutdown()
+        # With a collector that is away the library would try for half a minute.
+        ending = Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(_CLOSE_TIMEOUT_S)
 
     def _start(self, name: str, traceparent: str, kind: SpanKind) -> Span:
         parent = _parent(traceparent)
