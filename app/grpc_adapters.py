@@ -137,6 +137,10 @@ async def _received(
             raise InvalidRequest("a part has 'header', 'config' or 'weights'", "part")
     if name is None:
         raise InvalidRequest("an upload begins with its one 'header'", "header")
+    # Ray Serve ends the stream of a client that broke off as if it had come to its end.
+    is_cancelled = getattr(parts, "is_cancelled", None)
+    if is_cancelled is not None and is_cancelled():
+        raise InvalidRequest("the upload was broken off")
     return name, upload
 
 

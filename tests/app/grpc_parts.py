@@ -23,17 +23,23 @@ class Servicer(GrpcDoor):
 
 
 @asynccontextmanager
-async def grpc_channel(door: Door, servicer: GrpcDoor | None = None) -> AsyncIterator[Any]:
-    """A channel to a server of its own."""
+async def grpc_server(door: Door, *, near_only: bool = False) -> AsyncIterator[str]:
+    """A server of its own; gives its address."""
     server = grpc.aio.server()
-    add_services(servicer or Servicer(door), server)
+    add_services(Servicer(door, near_only=near_only), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
+        yield f"127.0.0.1:{port}"
     finally:
         await server.stop(0)
+
+
+@asynccontextmanager
+async def grpc_channel(door: Door) -> AsyncIterator[Any]:
+    """A channel to a server of its own."""
+    async with grpc_server(door) as address, grpc.aio.insecure_channel(address) as channel:
+        yield channel
 
 
 def call(channel: Any, name: str, request: Any, key: str = "", timeout_s: float = 20) -> Any:
