@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from app.answer_format import Collected, Usage
+from app.quota import Standing, tightest
 from app.token_stream import TokenStream
 from contracts.adapters import AdapterKey
 from contracts.errors import ServingError
@@ -16,12 +17,20 @@ Burst = tuple[int, list[TokenDelta]]
 class Answer:
     """Reads all streams of a request to their end and counts tokens on the way.
 
-    Choice j of prompt p is choice p * n + j of the answer.
+    Choice j of prompt p is choice p * n + j of the answer. An answer in one piece keeps the
+    `num_kept` most probable choices of each prompt, None all of them.
     """
 
-    def __init__(self, streams: Sequence[TokenStream], n: int, num_prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        streams: Sequence[TokenStream],
+        n: int,
+        num_prompt_tokens: int,
+        num_kept: int | None = None,
+    ) -> None:
         self._streams = streams
         self._n = n
+        self._num_kept = num_kept or n
         self.usage = Usage(num_prompt_tokens)
         self._bursts = self._one() if len(streams) == 1 else self._merged()
 
@@ -51,7 +60,17 @@ class Answer:
         while (burst := await self.next()) is not None:
             for delta in burst[1]:
                 choices[self.choice(burst[0], delta)].deltas.append(delta)
-        return choices
+        return choices if self._num_kept == self._n else self._best(choices)
+
+    def _best(self, choices: Sequence[Collected]) -> list[Collected]:
+        prompts = [choices[i : i + self._n] for i in range(0, len(choices), self._n)]
+        ranked = [sorted(tries, key=lambda c: c.mean_logprob, reverse=True) for tries in prompts]
+        return [choice for tries in ranked for choice in tries[: self._num_kept]]
+
+    @property
+    def standing(self) -> Standing | None:
+        """What the caller's key has left; known before the first token."""
+        return tightest(stream.standing for stream in self._streams)
 
     def expire(self, error: ServingError) -> None:
         """Stop whatever still runs; the reader gets `error`."""

@@ -4,21 +4,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from contracts.adapters import AdapterKey
 from contracts.errors import EngineFailed
 from contracts.generation import TokenDelta
 
 EVENT_START = b"data: "
 EVENT_END = b"\n\n"
 DONE_EVENT = b"data: [DONE]\n\n"
+_FINGERPRINT_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
-    """What all chunks of an answer repeat. `created_at_s` is Unix time in whole seconds."""
+    """What all chunks of an answer repeat. `created_at_s` is Unix time in whole seconds.
+
+    `fingerprint` names what answers; it is known once the first token is there.
+    """
 
     id: str
     model: str
     created_at_s: int
+    fingerprint: str = ""
+
+    def top(self, kind: str) -> dict[str, Any]:
+        """The first fields of every object of the API."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created_at_s,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+
+def fingerprint_of(adapter: AdapterKey | None) -> str:
+    """`system_fingerprint`: equal for equal bytes of an adapter, whatever its name or version."""
+    if adapter is None or adapter.is_base:
+        return "fp_base"
+    return f"fp_{adapter.digest[:_FINGERPRINT_DIGITS]}"
 
 
 @dataclass(slots=True)
@@ -35,7 +58,7 @@ class Usage:
             self.completion_tokens += len(delta.token_ids)
             if delta.num_cached_tokens > self.cached_tokens:
                 self.cached_tokens = delta.num_cached_tokens
-            if delta.finish_reason == "abort":
+            if delta.finish_reason in ("abort", "error"):
                 raise EngineFailed("The engine gave the request up.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,9 +81,26 @@ class Collected:
     def finish_reason(self) -> str | None:
         return self.deltas[-1].finish_reason if self.deltas else None
 
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def mean_logprob(self) -> float:
+        """What `best_of` ranks by."""
+        drawn = [token.logprob for delta in self.deltas for token in delta.logprobs]
+        return sum(drawn) / len(drawn) if drawn else float("-inf")
+
 
 class AnswerFormat(Protocol):
-    """One request's answer on the wire. `choice` is the index that the client sees."""
+    """One request's answer on the wire. `choice` is the index that the client sees.
+
+    `sign` comes before anything else, once it is known what answers.
+    """
+
+    def sign(self, fingerprint: str) -> None:
+        """Name what answers."""
+        ...
 
     def opening(self) -> bytes:
         """Events before the first token."""

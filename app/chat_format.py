@@ -1,6 +1,7 @@
 """The wire form of chat completions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -23,13 +24,18 @@ class ChatFormat:
         self._num_choices = num_choices
         self._include_usage = include_usage
         self._logprobs = logprobs
-        self._start = [self._cut(choice)[0] for choice in range(num_choices)]
+        self.sign("")
+
+    def sign(self, fingerprint: str) -> None:
+        """See AnswerFormat."""
+        self._head = replace(self._head, fingerprint=fingerprint)
+        self._start = [self._cut(choice)[0] for choice in range(self._num_choices)]
         self._end = self._cut(0)[1]
 
     def opening(self) -> bytes:
         """The chunk that gives the role, for each choice."""
         role = {"role": "assistant", "content": ""}
-        return b"".join(self._chunk(i, role, None, None) for i in range(self._num_choices))
+        return b"".join(self.chunk(i, role, None, None) for i in range(self._num_choices))
 
     def event(self, choice: int, delta: TokenDelta) -> bytes:
         """See AnswerFormat."""
@@ -38,48 +44,56 @@ class ChatFormat:
                 return b""
             return self._start[choice] + orjson.dumps(delta.text) + self._end
         content = {"content": delta.text} if delta.text else {}
-        logprobs = self._logprobs_of([delta]) if delta.logprobs else None
-        return self._chunk(choice, content, logprobs, delta.finish_reason)
+        return self.chunk(choice, content, [delta], delta.finish_reason)
 
     def usage_event(self, usage: Usage) -> bytes:
         """See AnswerFormat."""
         if not self._include_usage:
             return b""
-        chunk = {**self._top("chat.completion.chunk"), "choices": [], "usage": usage.to_dict()}
+        top = self._head.top("chat.completion.chunk")
+        chunk = {**top, "choices": [], "usage": usage.to_dict()}
         return EVENT_START + orjson.dumps(chunk) + EVENT_END
 
     def body(self, choices: Sequence[Collected], usage: Usage) -> bytes:
         """See AnswerFormat."""
         items = [
-            {
-                "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": "".join(delta.text for delta in choice.deltas),
-                    "refusal": None,
-                },
-                "logprobs": self._logprobs_of(choice.deltas),
-                "finish_reason": choice.finish_reason,
-            }
+            self.item(index, choice, {"content": choice.text}, choice.finish_reason)
             for index, choice in enumerate(choices)
         ]
-        top = self._top("chat.completion")
+        return self.whole(items, usage)
+
+    def item(
+        self, index: int, choice: Collected, said: Mapping[str, Any], finish_reason: str | None
+    ) -> dict[str, Any]:
+        """One choice of a whole answer; `said` is its message."""
+        return {
+            "index": index,
+            "message": {"role": "assistant", **said, "refusal": None},
+            "logprobs": self._logprobs_of(choice.deltas) if self._logprobs else None,
+            "finish_reason": finish_reason,
+        }
+
+    def whole(self, items: Sequence[Mapping[str, Any]], usage: Usage) -> bytes:
+        """The whole answer of its choices."""
+        top = self._head.top("chat.completion")
         return orjson.dumps({**top, "choices": items, "usage": usage.to_dict()})
 
-    def _top(self, kind: str) -> dict[str, Any]:
-        head = self._head
-        return {"id": head.id, "object": kind, "created": head.created_at_s, "model": head.model}
-
-    def _chunk(
-        self, choice: int, content: dict[str, str], logprobs: Any, finish_reason: str | None
+    def chunk(
+        self,
+        choice: int,
+        content: Mapping[str, Any],
+        deltas: Sequence[TokenDelta] | None,
+        finish_reason: str | None,
     ) -> bytes:
+        """One event, with the log-probabilities of `deltas` where the client wants them."""
+        has_logprobs = self._logprobs and any(delta.logprobs for delta in deltas or ())
         item = {
             "index": choice,
             "delta": content,
-            "logprobs": logprobs,
+            "logprobs": self._logprobs_of(deltas or ()) if has_logprobs else None,
             "finish_reason": finish_reason,
         }
-        chunk = {**self._top("chat.completion.chunk"), "choices": [item]}
+        chunk = {**self._head.top("chat.completion.chunk"), "choices": [item]}
         if self._include_usage:
             chunk["usage"] = None
         return EVENT_START + orjson.dumps(chunk) + EVENT_END
@@ -87,12 +101,11 @@ class ChatFormat:
     def _cut(self, choice: int) -> tuple[bytes, bytes]:
         """A chunk with empty text, cut where the text goes."""
         marker = b'"content":""'
-        before, _, after = self._chunk(choice, {"content": ""}, None, None).rpartition(marker)
+        before, _, after = self.chunk(choice, {"content": ""}, None, None).rpartition(marker)
         return before + b'"content":', after
 
-    def _logprobs_of(self, deltas: Sequence[TokenDelta]) -> dict[str, Any] | None:
-        if not self._logprobs:
-            return None
+    @staticmethod
+    def _logprobs_of(deltas: Sequence[TokenDelta]) -> dict[str, Any]:
         tokens = [token for delta in deltas for token in delta.logprobs]
         return {"content": [_token_logprob(token) for token in tokens], "refusal": None}
 

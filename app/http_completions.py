@@ -1,7 +1,7 @@
 """POST /v1/chat/completions and /v1/completions."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -14,10 +14,14 @@ from app.chat_format import ChatFormat
 from app.door import Door
 from app.http_auth import requires
 from app.http_body import parse_body
-from app.http_schemas import ChatBody, CompletionBody, GenerationFields
+from app.http_chat_schemas import ChatBody, ChatFields
+from app.http_limits import timeout_of
+from app.http_schemas import CompletionBody, GenerationFields
 from app.http_sse import respond
 from app.prompts import room_for_answer
+from app.structure import ToolRequest
 from app.text_format import Echo, TextFormat
+from app.tool_format import ToolFormat
 from contracts.access import Caller, Scope
 from contracts.errors import InvalidRequest
 from contracts.generation import Sampling
@@ -49,21 +53,29 @@ def completion_routes(door: Door) -> APIRouter:
 async def answer_chat(door: Door, request: Request, caller: Caller, body: ChatBody) -> Response:
     """Admit, generate and answer one conversation."""
     door.model(body.model).ref(caller)
-    messages = [{"role": _role(m.role), "content": m.text} for m in body.messages]
-    prompt = await door.prompts.encode_chat(messages)
+    door.require_room(caller)
+    prompt = await chat_prompt(door, body)
     max_tokens = body.max_completion_tokens or body.max_tokens
     room = room_for_answer(len(prompt), max_tokens, (await door.info()).max_model_len_tokens)
     sampling = replace(
         body.sampling(room), logprobs=(body.top_logprobs or 0) if body.logprobs else None
     )
+    await _require_structure(door, body)
     head = AnswerHead(f"chatcmpl-{door.new_id()}", body.model, int(door.clock()))
-    wire = ChatFormat(
+    plain = ChatFormat(
         head,
         num_choices=body.num_choices,
         include_usage=body.include_usage,
         logprobs=bool(body.logprobs),
     )
-    return await _answer(door, request, caller, body, head.id, [prompt], [sampling], wire)
+    wire: AnswerFormat = plain
+    if body.calls_tools:
+        tools = await door.tools.read(body.model_dump(by_alias=True, exclude_none=True))
+        sampling = await _with_tools(door, sampling, tools)
+        readers = [tools.reader() for _ in range(body.num_choices)]
+        wire = ToolFormat(plain, readers, named=body.names_a_tool)
+    answering = Answering(head.id, (prompt,), (sampling,), body.num_choices)
+    return await _answer(door, request, caller, body, answering, wire)
 
 
 async def answer_text(
@@ -71,10 +83,13 @@ async def answer_text(
 ) -> Response:
     """Admit, generate and answer one or many texts."""
     door.model(body.model).ref(caller)
+    door.require_room(caller)
     info = await door.info()
-    prompts = [await _token_ids(door, p, info.vocab_size) for p in body.prompts]
+    specials = body.add_special_tokens is not False
+    prompts = [await _token_ids(door, p, info.vocab_size, specials) for p in body.prompts]
     samplings = [_text_sampling(body, len(p), info.max_model_len_tokens) for p in prompts]
     echoes = [_echo(door, body, p, ids) for p, ids in zip(body.prompts, prompts, strict=True)]
+    await _require_structure(door, body)
     head = AnswerHead(f"cmpl-{door.new_id()}", body.model, int(door.clock()))
     wire = TextFormat(
         head,
@@ -84,7 +99,27 @@ async def answer_text(
         logprobs=body.logprobs is not None,
         prompt_only=body.max_tokens == 0,
     )
-    return await _answer(door, request, caller, body, head.id, prompts, samplings, wire)
+    answering = Answering(head.id, tuple(prompts), tuple(samplings), body.num_tries)
+    return await _answer(door, request, caller, body, answering, wire)
+
+
+async def chat_prompt(door: Door, chat: ChatFields, *, specials: bool = False) -> tuple[int, ...]:
+    """A conversation's token ids. Raises InvalidRequest."""
+    try:
+        messages = chat.template_messages()
+    except ValueError as error:
+        raise InvalidRequest(str(error), "messages") from None
+    return await door.prompts.encode_chat(messages, chat.template_options(), specials=specials)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """One request's prompts, how each is answered, and how many answers each gets."""
+
+    id: str
+    prompts: Sequence[tuple[int, ...]]
+    samplings: Sequence[Sampling]
+    num_tries: int
 
 
 async def _answer(
@@ -92,32 +127,51 @@ async def _answer(
     request: Request,
     caller: Caller,
     body: GenerationFields,
-    answer_id: str,
-    prompts: Sequence[tuple[int, ...]],
-    samplings: Sequence[Sampling],
+    answering: Answering,
     wire: AnswerFormat,
 ) -> Response:
+    timeout_s = timeout_of(request, door.limits.request_timeout_s)
     vocab_size = (await door.info()).vocab_size
     adapter = door.model(body.model).ref(caller)
     asks = []
-    for place, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True)):
+    pairs = zip(answering.prompts, answering.samplings, strict=True)
+    for place, (prompt, sampling) in enumerate(pairs):
         _check_sampling(sampling, vocab_size)
-        request_id = f"{answer_id}-{place}"
+        request_id = f"{answering.id}-{place}"
         asks.append(Ask(request_id, body.model, adapter, prompt, sampling, caller))
     streams = await door.open(asks)
-    answer = Answer(streams, body.num_choices, sum(len(prompt) for prompt in prompts))
+    num_prompt_tokens = sum(len(prompt) for prompt in answering.prompts)
+    answer = Answer(streams, answering.num_tries, num_prompt_tokens, body.num_choices)
     return await respond(
         answer,
         wire,
         request.receive,
         stream=bool(body.stream),
-        timeout_s=door.limits.request_timeout_s,
+        timeout_s=timeout_s,
     )
 
 
-async def _token_ids(door: Door, prompt: str | list[int], vocab_size: int) -> tuple[int, ...]:
+async def _require_structure(door: Door, body: GenerationFields) -> None:
+    if body.structure is not None:
+        await door.grammars.require(*body.structure)
+
+
+async def _with_tools(door: Door, sampling: Sampling, tools: ToolRequest) -> Sampling:
+    """Calls have a form of their own, which takes the place of what the body asked for."""
+    if tools.structure is not None and tools.structure != sampling.structure:
+        await door.grammars.require(tools.structure, "tools")
+    return replace(
+        sampling,
+        structure=tools.structure,
+        skip_special_tokens=sampling.skip_special_tokens and tools.skip_special_tokens,
+    )
+
+
+async def _token_ids(
+    door: Door, prompt: str | list[int], vocab_size: int, specials: bool
+) -> tuple[int, ...]:
     if isinstance(prompt, str):
-        return await door.prompts.encode_text(prompt)
+        return await door.prompts.encode_text(prompt, specials=specials)
     if max(prompt) >= vocab_size:
         raise InvalidRequest(f"token ids must be below {vocab_size}, not {max(prompt)}", "prompt")
     return tuple(prompt)
@@ -129,9 +183,11 @@ def _text_sampling(body: CompletionBody, num_prompt_tokens: int, max_len_tokens:
         raise InvalidRequest("'max_tokens' 0 needs 'echo'", "max_tokens")
     # The engine makes at least one token; with max_tokens 0 nobody gets to see it.
     room = room_for_answer(num_prompt_tokens, max(max_tokens, 1), max_len_tokens)
+    ranks = body.num_tries > body.num_choices
     return replace(
         body.sampling(room),
-        logprobs=body.logprobs,
+        n=body.num_tries,
+        logprobs=0 if ranks and body.logprobs is None else body.logprobs,
         prompt_logprobs=body.logprobs if body.echo else None,
     )
 
@@ -148,6 +204,7 @@ def _check_sampling(sampling: Sampling, vocab_size: int) -> None:
     for name, ids in (
         ("logit_bias", [token_id for token_id, _ in sampling.logit_bias]),
         ("stop_token_ids", sampling.stop_token_ids),
+        ("allowed_token_ids", sampling.allowed_token_ids),
     ):
         if ids and max(ids) >= vocab_size:
             raise InvalidRequest(f"'{name}': token ids must be below {vocab_size}", name)
@@ -157,8 +214,3 @@ def _check_sampling(sampling: Sampling, vocab_size: int) -> None:
             "answer may have",
             "min_tokens",
         )
-
-
-def _role(role: str) -> str:
-    # Templates know the older word only.
-    return "system" if role == "developer" else role

@@ -1,60 +1,90 @@
-"""What the OpenAI API accepts: request bodies, and their reading into `Sampling`.
+"""What both generation routes accept, and its reading into `Sampling`.
 
-Fields of three kinds: served; `NOT_SERVED`, known to the API but refused by name unless they ask
-for nothing; anything else, refused as unknown. Numbers are strict: "5" is not 5.
+Fields of three kinds: served; `NOT_SERVED`, known to the OpenAI API or to vLLM but refused by name
+unless they ask for nothing; anything else, refused as unknown. Numbers are strict: "5" is not 5.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from contracts.generation import Sampling
+from app.http_structure_schemas import ResponseFormat, StructuredOutputs, structure_of
+from app.http_structure_schemas import Wire as Wire
+from contracts.generation import Sampling, Structure
 
 MAX_LOGPROBS = 20
 MAX_CHOICES = 64
 MAX_PROMPTS = 256
 
 NOT_SERVED: Mapping[str, tuple[object, ...]] = {
+    "add_special_tokens": (False,),
     "audio": (),
     "best_of": (1,),
+    "cache_salt": (),
+    "chat_template": (),
+    "documents": (),
+    "echo": (False,),
+    "ec_transfer_params": (),
     "function_call": ("none",),
     "functions": (),
     "guided_choice": (),
+    "guided_decoding_backend": (),
     "guided_grammar": (),
     "guided_json": (),
     "guided_regex": (),
+    "include_reasoning": (True, False),
+    "kv_transfer_params": (),
+    "length_penalty": (1.0,),
+    "logprob_token_ids": (),
+    "media_io_kwargs": (),
+    "mm_payload": ("tensors", "none"),
+    "mm_processor_kwargs": (),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True, False),
     "prediction": (),
+    "priority": (0,),
+    "prompt_embeds": (),
+    "prompt_logprobs": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
+    "repetition_detection": (),
+    "request_id": (),
+    "return_mm_kwargs": (False,),
+    "return_prompt_text": (False,),
+    "return_token_ids": (False,),
+    "return_token_offsets": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "routed_experts_prompt_start": (0,),
     "service_tier": ("auto", "default"),
+    "session_id": (),
     "store": (False,),
+    "stream_interval": (1,),
     "suffix": ("",),
-    "tool_choice": ("none",),
-    "tools": (),
+    "thinking_token_budget": (),
+    "truncate_prompt_tokens": (),
+    "truncation_side": (),
+    "use_beam_search": (False,),
     "verbosity": (),
+    "vllm_xargs": (),
+    "watermarking": (False,),
     "web_search_options": (),
 }
-"""Known fields that are not served yet, with the values (besides null) that ask for nothing."""
+"""Known fields that are not served, with the values (besides null) that ask for nothing."""
+
+_INSTEAD = {name: "structured_outputs" for name in NOT_SERVED if name.startswith("guided_")}
 
 Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Text = Annotated[str, Field(max_length=4096)]
-
-
-class Wire(BaseModel):
-    """Strict, frozen, closed: the base of every body."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class StreamOptions(Wire):
     """`stream_options`."""
 
     include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+    continuous_usage_stats: Literal[False] | None = None
 
 
 class GenerationFields(Wire):
@@ -83,16 +113,25 @@ class GenerationFields(Wire):
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, max_length=4096)] | None = None
+    bad_words: Annotated[list[Word], Field(max_length=64)] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_not_served(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        refused = NOT_SERVED.keys() & body.keys() - cls.model_fields.keys()
+        refused = (NOT_SERVED.keys() & body.keys()) - cls.model_fields.keys()
         for name in sorted(refused):
             if body[name] is not None and body[name] not in NOT_SERVED[name]:
-                raise ValueError(f"field '{name}' is not supported by this server")
+                hint = f": use '{_INSTEAD[name]}'" if name in _INSTEAD else ""
+                raise ValueError(f"field '{name}' is not supported by this server{hint}")
         return {name: value for name, value in body.items() if name not in refused}
 
     @model_validator(mode="after")
@@ -102,6 +141,7 @@ class GenerationFields(Wire):
         for key in self.logit_bias or ():
             if not (key.isascii() and key.isdigit() and len(key) <= 9):
                 raise ValueError(f"'logit_bias' key '{key[:32]}' is not a token id")
+        structure_of(self.response_format, self.structured_outputs)
         return self
 
     @property
@@ -112,6 +152,11 @@ class GenerationFields(Wire):
     @property
     def num_choices(self) -> int:
         return self.n or 1
+
+    @property
+    def structure(self) -> tuple[Structure, str] | None:
+        """What the text is bound to, and the field that says so."""
+        return structure_of(self.response_format, self.structured_outputs)
 
     def sampling(self, max_tokens: int) -> Sampling:
         """Everything but the log-probabilities, which the two endpoints spell differently."""
@@ -131,6 +176,12 @@ class GenerationFields(Wire):
             "logit_bias": tuple((int(k), v) for k, v in (self.logit_bias or {}).items()),
             "min_tokens": self.min_tokens,
             "ignore_eos": self.ignore_eos,
+            "structure": self.structure[0] if self.structure else None,
+            "allowed_token_ids": tuple(self.allowed_token_ids or ()),
+            "bad_words": tuple(self.bad_words or ()),
+            "include_stop_str_in_output": self.include_stop_str_in_output,
+            "skip_special_tokens": self.skip_special_tokens,
+            "spaces_between_special_tokens": self.spaces_between_special_tokens,
         }
         kept: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Sampling(max_tokens=max_tokens, **kept)
@@ -150,6 +201,23 @@ class CompletionBody(GenerationFields):
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    add_special_tokens: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_best_of(self) -> Self:
+        if self.best_of is None:
+            return self
+        if self.best_of < self.num_choices:
+            raise ValueError("'best_of' must be at least 'n'")
+        if self.stream and self.best_of > self.num_choices:
+            raise ValueError("'best_of' over 'n' cannot be streamed")
+        return self
+
+    @property
+    def num_tries(self) -> int:
+        """Answers that are made of each prompt, the best of which the client gets."""
+        return self.best_of or self.num_choices
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -159,47 +227,3 @@ class CompletionBody(GenerationFields):
         if isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
-
-
-class TextPart(Wire):
-    """One part of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(Wire):
-    """One message. Fields that clients copy from an answer are accepted while they are null."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: Text | None = None
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-    audio: None = None
-    annotations: list[None] | None = None
-
-    @property
-    def text(self) -> str:
-        """The content as one string."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
-
-
-class ChatBody(GenerationFields):
-    """POST /v1/chat/completions."""
-
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-
-    @model_validator(mode="after")
-    def _check_chat(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("'top_logprobs' is only allowed when 'logprobs' is true")
-        if self.max_tokens == 0:
-            raise ValueError("'max_tokens' must be at least 1")
-        return self

@@ -1,15 +1,16 @@
 """Answers on the wire: server-sent events or one JSON body, and the client that leaves early."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.answer import Answer, Burst
-from app.answer_format import DONE_EVENT, EVENT_END, EVENT_START, AnswerFormat
+from app.answer_format import DONE_EVENT, EVENT_END, EVENT_START, AnswerFormat, fingerprint_of
 from app.http_errors import error_body
+from app.http_limits import limit_headers
 from contracts.errors import DeadlineExceeded, ServingError
 
 CLIENT_CLOSED_REQUEST = 499
@@ -40,15 +41,22 @@ class DisconnectWatch:
 class EventStream(Response):
     """Sends each item of `events` as one write. `on_end` runs however the stream ends."""
 
-    def __init__(self, events: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        on_end: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
+        extra = (headers or {}).items()
+        self._head = [*_HEADERS, *((name.encode(), value.encode()) for name, value in extra)]
         self._events = events
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client."""
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": self._head})
             async for body in self._events:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -83,14 +91,20 @@ async def respond(
             on_end()
     if first is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return EventStream(_events(first, answer, wire), on_end)
+    wire.sign(fingerprint_of(answer.adapter))
+    return EventStream(_events(first, answer, wire), on_end, limit_headers(answer.standing))
 
 
 async def _one_body(answer: Answer, wire: AnswerFormat) -> Response:
     choices = await answer.collect()
+    wire.sign(fingerprint_of(answer.adapter))
     if any(choice.finish_reason is None for choice in choices):
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return Response(wire.body(choices, answer.usage), media_type="application/json")
+    return Response(
+        wire.body(choices, answer.usage),
+        headers=limit_headers(answer.standing),
+        media_type="application/json",
+    )
 
 
 async def _events(first: Burst, answer: Answer, wire: AnswerFormat) -> AsyncIterator[bytes]:

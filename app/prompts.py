@@ -1,6 +1,7 @@
 """Chat templates and tokenisation, with the fast tokenizer of the model folder; no torch."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from contracts.errors import InvalidRequest, PromptTooLong
 
 _NUM_THREADS = 2
+_KWARGS = "chat_template_kwargs"
+_OPTIONS = {"tools", "add_generation_prompt", "continue_final_message"}
+_RESERVED = {
+    *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters,
+    "messages",
+}
 
 
 class Prompts:
@@ -44,17 +51,34 @@ class Prompts:
         """Token ids are below this."""
         return len(self._tokenizer)
 
-    async def encode_text(self, text: str) -> tuple[int, ...]:
+    async def encode_text(self, text: str, *, specials: bool = True) -> tuple[int, ...]:
         """Ids of a plain prompt, with the special tokens that the model expects around it."""
-        return await self._off_loop(len(text), lambda: self._encode(text, specials=True))
+        return await self._off_loop(len(text), lambda: self._encode(text, specials=specials))
 
-    async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    async def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any] | None = None,
+        *,
+        specials: bool = False,
+    ) -> tuple[int, ...]:
         """Ids of a conversation (`role`, `content`) up to where the assistant is to speak.
 
-        Raises InvalidRequest where the model has no template or its template refuses the roles.
+        `options` go to the template: `tools`, `add_generation_prompt` and whatever the template
+        itself knows. The template writes the special tokens; `specials` adds them once more.
+        Raises InvalidRequest where the model has no template or its template refuses the messages.
         """
+        given = {"add_generation_prompt": True, **(options or {})}
         num_characters = sum(len(message["content"]) for message in messages)
-        return await self._off_loop(num_characters, lambda: self._render(messages))
+        if given.get("tools"):
+            num_characters += self._max_inline_characters
+        return await self._off_loop(
+            num_characters, lambda: self._encode(self._render(messages, given), specials=specials)
+        )
+
+    def spell(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token by its name in the vocabulary."""
+        return [str(name) for name in self._tokenizer.convert_ids_to_tokens(list(token_ids))]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
@@ -67,19 +91,19 @@ class Prompts:
     def _encode(self, text: str, *, specials: bool) -> tuple[int, ...]:
         return tuple(self._backend.encode(text, add_special_tokens=specials).ids)
 
-    def _render(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def _render(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
         if not self._tokenizer.chat_template:
             raise InvalidRequest(
                 "This model has no chat template: use /v1/completions.", "messages"
             )
+        _require_own_names(options)
         try:
             text: Any = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+                [dict(message) for message in messages], tokenize=False, **options
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
             raise InvalidRequest(f"The chat template refused it: {error}", "messages") from error
-        # The template writes the special tokens itself.
-        return self._encode(str(text), specials=False)
+        return str(text)
 
     async def _off_loop(
         self, num_characters: int, work: Callable[[], tuple[int, ...]]
@@ -87,6 +111,13 @@ class Prompts:
         if num_characters <= self._max_inline_characters:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _require_own_names(options: Mapping[str, Any]) -> None:
+    """A client's options are for the template, never for the tokenizer's own machinery."""
+    for name in options.keys() - _OPTIONS:
+        if name in _RESERVED or not name.isidentifier():
+            raise InvalidRequest(f"'{name}' cannot be given to the template", _KWARGS)
 
 
 def room_for_answer(

@@ -45,7 +45,12 @@ class TextFormat:
         self._started = [False] * num_choices
         self._offsets = [0] * num_choices
         self._prompt_logprobs: dict[int, tuple[TokenLogprob | None, ...]] = {}
-        self._start = [self._cut(choice)[0] for choice in range(num_choices)]
+        self.sign("")
+
+    def sign(self, fingerprint: str) -> None:
+        """See AnswerFormat."""
+        self._head = replace(self._head, fingerprint=fingerprint)
+        self._start = [self._cut(choice)[0] for choice in range(len(self._started))]
         self._end = self._cut(0)[1]
 
     def opening(self) -> bytes:
@@ -97,13 +102,7 @@ class TextFormat:
         return text, entry
 
     def _top(self) -> dict[str, Any]:
-        head = self._head
-        return {
-            "id": head.id,
-            "object": "text_completion",
-            "created": head.created_at_s,
-            "model": head.model,
-        }
+        return self._head.top("text_completion")
 
     def _choice(
         self, choice: int, text: str, logprobs: Any, finish_reason: str | None
@@ -116,7 +115,10 @@ class TextFormat:
         }
 
     def _chunk(self, choice: int, text: str, logprobs: Any, finish_reason: str | None) -> bytes:
-        chunk = {**self._top(), "choices": [self._choice(choice, text, logprobs, finish_reason)]}
+        chunk = {
+            **self._top(),
+            "choices": [self._choice(choice, text, logprobs, finish_reason)],
+        }
         if self._include_usage:
             chunk["usage"] = None
         return EVENT_START + orjson.dumps(chunk) + EVENT_END

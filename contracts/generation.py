@@ -1,9 +1,27 @@
 """What the door asks of a replica and what comes back, one message per engine step."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, TenantId
 from contracts.errors import ServingError
+
+StructureKind = Literal[
+    "json_schema", "json_object", "regex", "choice", "grammar", "structural_tag"
+]
+"""How a bound on the text is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A bound on the text of an answer: the engine draws nothing that breaks it.
+
+    `spec` is JSON text for "json_schema", "choice" (a list of strings) and "structural_tag", empty
+    for "json_object" (any object), and the pattern or the EBNF itself for the others.
+    """
+
+    kind: StructureKind
+    spec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +29,7 @@ class Sampling:
     """How tokens are drawn. Defaults are the OpenAI API's.
 
     `logprobs` is the number of alternatives per token (0 gives the drawn token alone, None
-    nothing); `prompt_logprobs` likewise for the prompt.
+    nothing); `prompt_logprobs` likewise for the prompt. `structure` bounds the text.
     """
 
     max_tokens: int
@@ -31,6 +49,12 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     min_tokens: int = 0
     ignore_eos: bool = False
+    structure: Structure | None = None
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
 
 
 @dataclass(frozen=True, slots=True)

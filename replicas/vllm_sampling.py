@@ -1,13 +1,14 @@
 """Our words for sampling and tokens, in vLLM's."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from vllm import SamplingParams
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-from contracts.generation import Sampling, TokenDelta, TokenLogprob
+from contracts.generation import Sampling, Structure, TokenDelta, TokenLogprob
 
 
 def to_params(sampling: Sampling) -> SamplingParams:
@@ -30,8 +31,30 @@ def to_params(sampling: Sampling) -> SamplingParams:
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,
         logit_bias=dict(sampling.logit_bias) or None,
+        allowed_token_ids=list(sampling.allowed_token_ids) or None,
+        bad_words=list(sampling.bad_words) or None,
+        include_stop_str_in_output=sampling.include_stop_str_in_output,
+        skip_special_tokens=sampling.skip_special_tokens,
+        spaces_between_special_tokens=sampling.spaces_between_special_tokens,
+        structured_outputs=to_structured(sampling.structure) if sampling.structure else None,
         output_kind=RequestOutputKind.DELTA,
     )
+
+
+def to_structured(structure: Structure) -> StructuredOutputsParams:
+    """Raises VLLMClientError, or ValueError, for what is not even well-formed."""
+    kind, spec = structure.kind, structure.spec
+    if kind == "json_object":
+        return StructuredOutputsParams(json_object=True)
+    if kind == "json_schema":
+        return StructuredOutputsParams(json=spec)
+    if kind == "choice":
+        return StructuredOutputsParams(choice=json.loads(spec))
+    if kind == "regex":
+        return StructuredOutputsParams(regex=spec)
+    if kind == "grammar":
+        return StructuredOutputsParams(grammar=spec)
+    return StructuredOutputsParams(structural_tag=spec)
 
 
 def to_deltas(

@@ -31,6 +31,7 @@ async def test_a_chat_answer() -> None:
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": "tiny",
+        "system_fingerprint": "fp_base",
         "choices": [
             {
                 "index": 0,
@@ -127,7 +128,9 @@ async def test_everything_that_shapes_sampling_arrives() -> None:
         **TEXT, "temperature": 0, "top_p": 0.5, "n": 2, "stop": ["a", "b"], "seed": 7,
         "presence_penalty": 1, "frequency_penalty": -1, "logit_bias": {"5": 2}, "top_k": 4,
         "min_p": 0.1, "repetition_penalty": 1.5, "min_tokens": 2, "ignore_eos": True,
-        "stop_token_ids": [9], "logprobs": 3, "user": "me", "best_of": 1, "suffix": None,
+        "stop_token_ids": [9], "logprobs": 3, "user": "me", "best_of": 2, "suffix": None,
+        "allowed_token_ids": [5, 6], "bad_words": ["no"], "include_stop_str_in_output": True,
+        "skip_special_tokens": False, "spaces_between_special_tokens": False,
     }  # fmt: skip
     assert (await post(body, "/v1/completions", replica=replica)).status_code == 200
     s = replica.groups[0][0].sampling
@@ -135,6 +138,10 @@ async def test_everything_that_shapes_sampling_arrives() -> None:
     assert (s.presence_penalty, s.frequency_penalty, s.logit_bias) == (1, -1, ((5, 2),))
     assert (s.top_k, s.min_p, s.repetition_penalty, s.min_tokens) == (4, 0.1, 1.5, 2)
     assert (s.ignore_eos, s.stop_token_ids, s.logprobs, s.max_tokens) == (True, (9,), 3, 3)
+    assert (s.allowed_token_ids, s.bad_words, s.structure) == ((5, 6), ("no",), None)
+    assert s.include_stop_str_in_output
+    assert not s.skip_special_tokens
+    assert not s.spaces_between_special_tokens
 
 
 async def test_a_chat_may_fill_the_rest_of_the_context() -> None:

@@ -8,6 +8,9 @@ import pytest
 from tests.app.bodies import CHAT, TEXT, post
 from tests.app.parts import CountingReplica
 
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+BAD_CALL = {**CALL, "function": {"name": "look_up", "arguments": "[1]"}}
 BAD_CHATS: list[tuple[Any, str | None]] = [
     (b"", None),
     (b"{", None),
@@ -37,6 +40,27 @@ BAD_CHATS: list[tuple[Any, str | None]] = [
     ({**CHAT, "tools": []}, "tools"),
     ({**CHAT, "response_format": {"type": "json_object"}}, "response_format"),
     ({**CHAT, "colour": "red"}, "colour"),
+    ({**CHAT, "tools": [TOOL]}, "tools"),
+    ({**CHAT, "tools": [{**TOOL, "extra": 1}]}, "tools.0.extra"),
+    ({**CHAT, "tools": [{"type": "function", "function": {"name": "a b"}}]},
+     "tools.0.function.name"),
+    ({**CHAT, "tool_choice": "required"}, "tool_choice"),
+    ({**CHAT, "response_format": {"type": "json_schema"}}, "response_format"),
+    ({**CHAT, "response_format": {"type": "xml"}}, "response_format.type"),
+    ({**CHAT, "structured_outputs": {}}, "structured_outputs"),
+    ({**CHAT, "structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs"),
+    ({**CHAT, "response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}},
+     "response_format"),
+    ({**CHAT, "messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]},
+     "messages.0.tool_calls"),
+    ({**CHAT, "messages": [{"role": "assistant", "tool_calls": [BAD_CALL]}]},
+     "messages"),
+    ({**CHAT, "continue_final_message": True, "add_generation_prompt": True},
+     "continue_final_message"),
+    ({**CHAT, "chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs"),
+    ({**CHAT, "chat_template_kwargs": {"tools": None}}, "chat_template_kwargs"),
+    ({**CHAT, "cache_salt": "x"}, "cache_salt"),
+    ({**CHAT, "truncate_prompt_tokens": 5}, "truncate_prompt_tokens"),
 ]  # fmt: skip
 
 
@@ -63,7 +87,12 @@ async def test_a_bad_chat_is_refused_by_the_name_of_its_field(body: Any, param: 
         ({"prompt": {"a": 1}}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"logprobs": 21}, "logprobs"),
-        ({"best_of": 2}, "best_of"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs"),
+        ({"guided_regex": "a+"}, "guided_regex"),
+        ({"allowed_token_ids": [5000]}, "allowed_token_ids"),
         ({"suffix": "x"}, "suffix"),
     ],
 )

@@ -7,8 +7,8 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
-from contracts.generation import Sampling, TokenDelta, TokenLogprob
-from replicas.vllm_sampling import to_deltas, to_params
+from contracts.generation import Sampling, Structure, TokenDelta, TokenLogprob
+from replicas.vllm_sampling import to_deltas, to_params, to_structured
 
 PLAIN = Sampling(16)
 CHANGES: dict[str, Any] = {
@@ -29,12 +29,23 @@ CHANGES: dict[str, Any] = {
     "logit_bias": ((3, 1.5), (4, -2.0)),
     "min_tokens": 2,
     "ignore_eos": True,
+    "structure": Structure("regex", "[a-z]+"),
+    "allowed_token_ids": (7, 8),
+    "bad_words": ("darn",),
+    "include_stop_str_in_output": True,
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
 }
 """A value for every field, none of them its default."""
 
 
+VLLM_NAMES = {"structure": "structured_outputs"}
+
+
 def shown(value: Any) -> Any:
     """A value of ours as vLLM keeps it."""
+    if isinstance(value, Structure):
+        return to_structured(value)
     if isinstance(value, tuple):
         return dict(value) if value and isinstance(value[0], tuple) else list(value)
     return value
@@ -48,9 +59,27 @@ def test_no_field_is_left_out() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_field_reaches_vllm_and_moves_no_other(name: str) -> None:
     plain, changed = to_params(PLAIN), to_params(replace(PLAIN, **{name: CHANGES[name]}))
-    assert getattr(changed, name) == shown(CHANGES[name]) != getattr(plain, name)
-    for other in CHANGES.keys() - {name}:
+    field = VLLM_NAMES.get(name, name)
+    assert getattr(changed, field) == shown(CHANGES[name]) != getattr(plain, field)
+    for other in {VLLM_NAMES.get(name, name) for name in CHANGES} - {field}:
         assert getattr(changed, other) == getattr(plain, other)
+
+
+@pytest.mark.parametrize(
+    ("structure", "told"),
+    [
+        (Structure("json_object"), {"json_object": True}),
+        (Structure("json_schema", '{"type": "null"}'), {"json": '{"type": "null"}'}),
+        (Structure("choice", '["a", "b"]'), {"choice": ["a", "b"]}),
+        (Structure("regex", "a+"), {"regex": "a+"}),
+        (Structure("grammar", 'root ::= "a"'), {"grammar": 'root ::= "a"'}),
+        (Structure("structural_tag", "{}"), {"structural_tag": "{}"}),
+    ],
+)
+def test_a_structure_is_one_of_vllms_kinds(structure: Structure, told: dict[str, Any]) -> None:
+    params = to_structured(structure)
+    kinds = ("json", "json_object", "choice", "regex", "grammar", "structural_tag")
+    assert {kind: getattr(params, kind) for kind in kinds if getattr(params, kind)} == told
 
 
 def test_outputs_come_as_deltas() -> None:

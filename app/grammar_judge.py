@@ -1,0 +1,160 @@
+"""Structures are compiled in a process of their own first, so that a bad one ends nobody's answer.
+
+A grammar can make its compiler run for hours, take all memory or crash; inside of the engine it
+would take every request with it. Knows nothing of the compiler: `vllm_grammar_worker.py` has it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import orjson
+
+from app.structure import MAX_SPEC_BYTES, require_bounded
+from contracts.errors import InvalidRequest, NotReady, Overloaded
+from contracts.generation import Structure
+
+_LOG = logging.getLogger(__name__)
+_MAX_VERDICTS = 1024
+_GRACE_S = 5.0
+"""How much longer the worker may take to say that a structure took too long."""
+_MAX_LINE_BYTES = 8 * MAX_SPEC_BYTES
+
+
+def worker_command(model: str, timeout_s: float) -> tuple[str, ...]:
+    """The program that judges structures for the vocabulary of `model`, each in `timeout_s`."""
+    return (sys.executable, "-m", "app.vllm_grammar_worker", model, str(timeout_s))
+
+
+class GrammarJudge:
+    """The GrammarCheck over one worker process, one structure at a time.
+
+    The worker refuses what takes it longer than `timeout_s`. A worker that is silent, or that ends,
+    is started again. Verdicts are kept by the structure's digest. At most `max_waiting` wait.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        timeout_s: float = 2.0,
+        start_timeout_s: float = 60.0,
+        max_waiting: int = 64,
+    ) -> None:
+        self._command = command
+        self._timeout_s = timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._max_waiting = max_waiting
+        self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
+        self._turn = asyncio.Lock()
+        self._num_waiting = 0
+        self._worker: Process | None = None
+        self._starting: asyncio.Task[Process] | None = None
+
+    def __repr__(self) -> str:
+        return f"GrammarJudge(verdicts={len(self._verdicts)}, waiting={self._num_waiting})"
+
+    def start(self) -> None:
+        """Begin to start the worker; nobody waits for it yet."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+
+    async def require(self, structure: Structure, param: str) -> None:
+        """See GrammarCheck."""
+        require_bounded(structure, param)
+        verdict = await self._verdict(structure)
+        if verdict is not None:
+            raise InvalidRequest(f"'{param}' cannot be kept to: {verdict}", param)
+
+    async def aclose(self) -> None:
+        """See GrammarCheck."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        await self._end_worker()
+
+    async def _verdict(self, structure: Structure) -> str | None:
+        name = hashlib.sha256(f"{structure.kind}\n{structure.spec}".encode()).digest()
+        if name in self._verdicts:
+            self._verdicts.move_to_end(name)
+            return self._verdicts[name]
+        if self._num_waiting >= self._max_waiting:
+            raise Overloaded("Too many structured outputs are being prepared.")
+        self._num_waiting += 1
+        try:
+            async with self._turn:
+                if name not in self._verdicts:
+                    self._keep(name, await self._judge(structure))
+                return self._verdicts[name]
+        finally:
+            self._num_waiting -= 1
+
+    def _keep(self, name: bytes, verdict: str | None) -> None:
+        self._verdicts[name] = verdict
+        if len(self._verdicts) > _MAX_VERDICTS:
+            self._verdicts.popitem(last=False)
+
+    async def _judge(self, structure: Structure) -> str | None:
+        worker = await self._ready()
+        settled = False
+        try:
+            async with asyncio.timeout(self._timeout_s + _GRACE_S):
+                answer = await _ask(worker, orjson.dumps(asdict(structure)))
+            settled = answer is not None
+        except TimeoutError:
+            return f"it is not compiled within {self._timeout_s:g} s"
+        finally:
+            if not settled:
+                # Also where the caller left: the next one must not read this answer.
+                self._starting = None
+                await asyncio.shield(self._end_worker())
+        if answer is None:
+            return "its compiler failed"
+        error: str | None = orjson.loads(answer)["error"]
+        return error
+
+    async def _ready(self) -> Process:
+        self.start()
+        assert self._starting is not None
+        try:
+            return await asyncio.shield(self._starting)
+        except (OSError, TimeoutError, EOFError) as error:
+            self._starting = None
+            _LOG.warning("the grammar compiler did not start: %s", type(error).__name__)
+            raise NotReady("Structured output is not ready.") from error
+
+    async def _start(self) -> Process:
+        self._worker = worker = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_MAX_LINE_BYTES
+        )
+        assert worker.stdout is not None
+        async with asyncio.timeout(self._start_timeout_s):
+            if not await worker.stdout.readline():
+                raise EOFError
+        return worker
+
+    async def _end_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            with contextlib.suppress(ProcessLookupError):
+                worker.kill()
+            await worker.wait()
+
+
+async def _ask(worker: Process, line: bytes) -> bytes | None:
+    """The worker's answer; None where it has ended instead."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        worker.stdin.write(line + b"\n")
+        await worker.stdin.drain()
+        return await worker.stdout.readline() or None
+    except (ConnectionError, ValueError):
+        return None
