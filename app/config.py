@@ -59,7 +59,9 @@ class ServerSettings(Section):
     `haproxy` puts HAProxy in front of the ingress where its binary is installed, in place of Ray
     Serve's own proxy. `request_timeout_s` bounds a request from its admission to its last token.
     Pages of `cors_origins` ("*": all) may call the API from a browser. `grpc_port` 0 is no gRPC;
-    `grpc_max_message_bytes` bounds each message, whichever way it goes.
+    `grpc_max_message_bytes` bounds each message, whichever way it goes. `tool_parser` is vLLM's
+    name for how the model writes calls of tools, empty for a server that calls none. A schema or
+    grammar that is not compiled within `grammar_timeout_s` is refused.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +75,8 @@ class ServerSettings(Section):
     cors_origins: tuple[Origin, ...] = ()
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
     grpc_max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=2**31 - 1)] = 4 * 1024**2
+    tool_parser: Annotated[str, Field(max_length=64)] = "hermes"
+    grammar_timeout_s: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 2.0
 
 
 class AuthSettings(Section):

@@ -47,6 +47,11 @@ class Prompts:
         return cls(tokenizer)
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The whole of it, for who knows how to read with it."""
+        return self._tokenizer
+
+    @property
     def vocab_size(self) -> int:
         """Token ids are below this."""
         return len(self._tokenizer)

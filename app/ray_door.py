@@ -28,6 +28,7 @@ from app.ray_bell import BatchBell
 from app.ray_dispatcher import RayDispatcher
 from app.redis_quota import RedisLedger
 from app.registry_rebuild import registry_guard
+from app.shaping import make_grammars, make_tools
 from app.stores import Stores, open_stores
 from app.waiting_room import RoomLimits
 from app.window import Window
@@ -81,11 +82,12 @@ class RayDoor(GrpcDoor):
             spans=self._telemetry.spans,
         )
         self._gather = make_gather(self._window, settings.window)
+        prompts = Prompts.load(settings.replica.model)
         self._door = Door(
             base_model=settings.base_model_name,
             store=self._stores.adapters,
             dispatcher=dispatcher,
-            prompts=Prompts.load(settings.replica.model),
+            prompts=prompts,
             gather=self._gather,
             limits=door_limits(settings),
             metrics=metrics,
@@ -95,6 +97,8 @@ class RayDoor(GrpcDoor):
             prefetcher=self._prefetcher,
             auth=make_authoriser(settings, self._stores, guard),
             access=self._telemetry.access,
+            grammars=make_grammars(settings),
+            tools=await make_tools(settings, prompts),
         )
         self._calls = GrpcCalls(self._door, near_only=is_loopback(settings.server.host))
 
@@ -118,6 +122,7 @@ class RayDoor(GrpcDoor):
         await self._prefetcher.aclose()
         await self._names.close()
         self._door.prompts.close()
+        await self._door.grammars.aclose()
         await self._telemetry.aclose()
         await self._stores.close()
 
