@@ -13,7 +13,7 @@ from app.ask import Ask
 from app.request_context import RequestContext, current_request, enter_request, request_id_of
 from app.request_observer import RequestEnd
 from contracts.access import Caller
-from contracts.tracing import NO_TRACER, Span, Tracer
+from contracts.tracing import NO_SPAN, NO_TRACER, Tracer
 
 _LOG = logging.getLogger(__name__)
 _BUCKETS_S = (
@@ -59,7 +59,8 @@ class AccessLog:
         """A request has come, with the id and the trace context that its sender gave, if any."""
         span = self.tracer.root("door", (traceparent or "")[:MAX_TRACEPARENT_LENGTH])
         context = RequestContext(request_id_of(request_id, self._new_id), span)
-        return OpenRequest(self, protocol, context, self._clock())
+        context.began_s = self._clock()
+        return OpenRequest(self, protocol, context)
 
     def admit(self, asks: Sequence[Ask]) -> Sequence[Ask]:
         """The request at hand has these prompts: what they use is its use, and its trace theirs."""
@@ -72,14 +73,19 @@ class AccessLog:
             self._prompts[ask.request_id] = context
         if not (traceparent := context.span.traceparent):
             return asks
+        context.wait = self.tracer.child("window.wait", traceparent)
         return [replace(ask, traceparent=traceparent) for ask in asks]
 
-    def child(self, name: str) -> Span:
-        """A span below the request at hand."""
-        return self.tracer.child(name, current_request().span.traceparent)
+    def age_s(self, prompt_id: str) -> float | None:
+        """Since the first byte of the request that a prompt came with; None for an unknown one."""
+        context = self._prompts.get(prompt_id)
+        return None if context is None else self._clock() - context.began_s
 
     def began(self, request_id: str, caller: Caller) -> None:
         """See RequestObserver."""
+        if (context := self._prompts.get(request_id)) is not None:
+            context.wait.end()
+            context.wait = NO_SPAN
 
     def generated(self, request_id: str, caller: Caller, num_tokens: int, gap_s: float) -> None:
         """See RequestObserver."""
@@ -110,6 +116,7 @@ class AccessLog:
                 "cached_tokens": context.num_cached_tokens,
                 "generated_tokens": context.num_generated_tokens,
             }
+        context.wait.end()
         if context.span.traceparent:
             tenant = context.caller.tenant if context.caller else ""
             context.span.note(request_id=context.request_id, tenant=tenant, **facts)
@@ -122,17 +129,14 @@ class AccessLog:
 class OpenRequest:
     """A request from outside that has not been answered to its end."""
 
-    def __init__(
-        self, log: AccessLog, protocol: str, context: RequestContext, began_s: float
-    ) -> None:
+    def __init__(self, log: AccessLog, protocol: str, context: RequestContext) -> None:
         self.context = context
         self._log = log
         self._protocol = protocol
-        self._began_s = began_s
         self._leave = enter_request(context)
 
     def end(self, route: str, status: str) -> None:
         """The answer is out. `route` is one of few names, never what the caller sent."""
-        duration_s = self._log._clock() - self._began_s
+        duration_s = self._log._clock() - self.context.began_s
         self._log._ended(self._protocol, route, status, duration_s, self.context)
         self._leave()

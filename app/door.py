@@ -134,4 +134,4 @@ class Door:
 
         The streams may be closed at any time, also while they wait for their window.
         """
-        return self._gather.open(asks)
+        return self._gather.open(self.access.admit(asks))

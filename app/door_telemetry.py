@@ -32,7 +32,7 @@ class DoorTelemetry:
         )
         self.spans = RequestSpans(tracer)
         self.access = AccessLog(registry, tracer)
-        requests = RequestMetrics(registry, settings.metrics.max_tenants)
+        requests = RequestMetrics(registry, settings.metrics.max_tenants, self.access.age_s)
         self.observers: tuple[RequestObserver, ...] = (requests, self.access)
         if settings.tracing.otlp_endpoint:
             self.observers += (self.spans,)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access_log import AccessLog
@@ -59,8 +60,11 @@ class LoggedApplication(FastAPI):
 
 def route_of(scope: Scope) -> str:
     """The route's method and path as it is written, with its parameters' names."""
-    path = getattr(scope.get("route"), "path", None)
-    return f"{scope['method']} {path}" if path else UNMATCHED
+    route = scope.get("route")
+    # A path that exists is found for any method; methods are whatever the client wrote.
+    if not isinstance(route, Route) or scope["method"] not in (route.methods or ()):
+        return UNMATCHED
+    return f"{scope['method']} {route.path}"
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:

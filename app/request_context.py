@@ -14,11 +14,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class RequestContext:
     """One request from outside, from its first byte to its last. Fields are filled as they become
-    known: `answer_id` is the id in the answer, which the ids of its prompts begin with.
+    known: `answer_id` is the id in the answer, which the ids of its prompts begin with. `wait` is
+    the span of its wait for a window, `began_s` its beginning by a monotonic clock.
     """
 
     request_id: str = ""
     span: Span = NO_SPAN
+    wait: Span = NO_SPAN
+    began_s: float = 0.0
     caller: Caller | None = None
     answer_id: str = ""
     model: str = ""

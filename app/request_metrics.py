@@ -1,7 +1,7 @@
 """Times, tokens and outcomes of requests, in Prometheus' form. A RequestObserver."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -28,10 +28,19 @@ _REQUEST_BUCKETS_S = (
 class RequestMetrics(Collector):
     """One ingress process's requests, `max_tenants` tenants of them by name.
 
+    `age_s` says how long ago the request of a prompt began; for those that it does not know, the
+    opening of the window counts.
+
     `generated` runs for each request at each engine step: it looks up one set and one bucket.
     """
 
-    def __init__(self, registry: CollectorRegistry, max_tenants: int = 100) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        max_tenants: int = 100,
+        age_s: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
+        self._age_s = age_s
         self._first_token = FastHistogram(_FIRST_TOKEN_BUCKETS_S)
         self._inter_token = FastHistogram(_TOKEN_BUCKETS_S)
         self._duration = FastHistogram(_REQUEST_BUCKETS_S)
@@ -49,7 +58,8 @@ class RequestMetrics(Collector):
         """See RequestObserver."""
         if request_id in self._waiting:
             self._waiting.discard(request_id)
-            self._first_token.observe(gap_s)
+            age_s = self._age_s(request_id)
+            self._first_token.observe(gap_s if age_s is None else age_s)
         else:
             self._inter_token.observe(gap_s)
 
@@ -66,7 +76,7 @@ class RequestMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """What a scrape shows."""
         yield self._first_token.family(
-            "flora_time_to_first_token_seconds", "From the window's opening to the first token."
+            "flora_time_to_first_token_seconds", "From a request's first byte to its first token."
         )
         yield self._inter_token.family(
             "flora_inter_token_seconds", "Between two steps that gave a request tokens."

@@ -15,19 +15,23 @@ from transformers import PreTrainedTokenizerFast
 
 from adapter_cache.registry_guard import Guard
 from adapter_cache.store import AdapterStore, MemoryStore
+from app.access_log import AccessLog
 from app.auth import Authoriser
 from app.dispatcher import LocalDispatcher, Replica
 from app.door import Door, DoorLimits
+from app.door_metrics import DoorMetrics
 from app.gather import Gather, GatherLimits, TimerBell, WindowTuning
 from app.http_api import create_app
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.quotas import Quotas
+from app.request_spans import RequestSpans
 from app.window import Window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterManifest, TenantId
 from contracts.errors import EngineFailed
 from contracts.generation import GenerateRequest, TokenBatch, TokenDelta, TokenLogprob
 from contracts.replica import ReplicaInfo
+from contracts.tracing import NO_TRACER, Tracer
 from flora.adapter_files import read_adapter, write_adapter
 from flora.codec import compile_adapter
 from tests.flora.adapters import LIMITS, make_adapter
@@ -147,17 +151,24 @@ def make_door(
     quotas: Quotas | None = None,
     guard: Guard | None = None,
     auth: Authoriser | None = None,
+    tracer: Tracer = NO_TRACER,
 ) -> Door:
     store = store or MemoryStore()
     dispatcher = LocalDispatcher(replica or CountingReplica())
     prefetcher = Prefetcher(dispatcher)
+    metrics = DoorMetrics()
+    access = AccessLog(metrics.registry, tracer)
+    spans = RequestSpans(tracer)
     window = Window(
         store,
         dispatcher,
         store_timeout_s=0.2,
         guard=guard,
         prefetcher=prefetcher,
+        metrics=metrics,
+        observers=(access, spans),
         quotas=quotas,
+        spans=spans,
     )
     ids = itertools.count()
     return Door(
@@ -167,12 +178,13 @@ def make_door(
         prompts=Prompts(make_tokenizer()),
         gather=Gather(window, TimerBell(), WindowTuning(32, wait_s), limits=gather_limits),
         limits=limits or DoorLimits(ready_timeout_s=0.2),
-        metrics=window.metrics,
+        metrics=metrics,
         clock=lambda: 1_700_000_000.5,
         new_id=lambda: f"id{next(ids)}",
         guard=guard,
         prefetcher=prefetcher,
         auth=auth,
+        access=access,
     )
 
 
