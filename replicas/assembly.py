@@ -7,33 +7,46 @@ from adapter_cache.config import CacheConfig
 from adapter_cache.fetcher import AdapterFetcher, FetchLimits
 from adapter_cache.fsspec_objects import FsspecObjects
 from adapter_cache.node_cache import NodeCache
-from adapter_cache.redis_blobs import RedisBlobs
 from adapter_cache.redis_connect import RedisClients
 from adapter_cache.redis_feed import RedisFeed
 from adapter_cache.redis_marker import RedisMarker
 from adapter_cache.redis_registry import RedisRegistry
+from adapter_cache.redis_streamed_blobs import redis_blob_tier
 from adapter_cache.redis_usage import RedisUsage
 from adapter_cache.registry_guard import MarkerGuard
+from contracts.tracing import NO_TRACER, Tracer
 from replicas.change_follower import ChangeFollower
 from replicas.config import ReplicaConfig
 from replicas.echo_engine import EchoEngine
 from replicas.engine import Engine
+from replicas.fair_gate import FairGate
+from replicas.fair_limits import FairLimits
+from replicas.queue_metrics import QueueMetrics
 from replicas.replica import Replica
 from replicas.replica_metrics import ReplicaMetrics
 from replicas.usage_reporter import UsageReporter
 from replicas.warm_start import WarmStart
+
+_DEFAULT_LIMITS = FairLimits()
 
 
 class Assembly:
     """One process's replica, its metrics and its connections.
 
     Opens none before the replica starts, and starts without Redis. `cache` has a `redis_url` and
-    an `object_store_url`. Raises ValueError for a malformed one.
+    an `object_store_url`; `queue` says what the engine takes at a time. Raises
+    ValueError for a malformed URL.
     """
 
-    def __init__(self, engine: Engine, cache: CacheConfig) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: CacheConfig,
+        queue: FairLimits = _DEFAULT_LIMITS,
+        tracer: Tracer = NO_TRACER,
+    ) -> None:
         clients = RedisClients.connect(cache.redis_url, cache.redis)
-        blobs = RedisBlobs(clients, cache.key_prefix, cache.blob_ttl_s)
+        blobs = redis_blob_tier(clients, cache.key_prefix, cache.blob_ttl_s)
         objects = FsspecObjects(cache.object_store_url)
         registry = RedisRegistry(clients, cache.key_prefix)
         usage = RedisUsage(clients, cache.key_prefix)
@@ -54,7 +67,8 @@ class Assembly:
             note=follower.note,
         )
         following = [follower] if cache.follow_changes else []
-        self.replica = Replica(engine, fetcher, [*following, reporter, warm])
+        gate = FairGate(queue, QueueMetrics(counts.registry))
+        self.replica = Replica(engine, fetcher, [*following, reporter, warm], gate, tracer)
         self.metrics = ReplicaMetrics(counts, self.replica.slots)
         self._owned = AsyncExitStack()
         self._owned.push_async_callback(clients.close)
@@ -69,7 +83,7 @@ class Assembly:
 def make_engine(config: ReplicaConfig) -> Engine:
     """The engine that the settings name; vLLM is imported here alone, in the replica's process."""
     if config.engine == "echo":
-        return EchoEngine(step_s=config.echo_step_s)
+        return EchoEngine(step_s=config.echo_step_s, max_num_seqs=config.max_running_seqs)
     from replicas.vllm_engine import VllmEngine
 
     return VllmEngine(config)

@@ -2,7 +2,11 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
 from pathlib import Path
 
 from contracts.adapters import Digest
@@ -52,15 +56,54 @@ class EchoSource:
         return TokenDelta(0, choice, (token,), text, logprobs, finish_reason)
 
 
+class EchoBatch:
+    """The sequences that run at a time; who finds no room waits, the lowest priority first."""
+
+    def __init__(self, max_num_seqs: int) -> None:
+        self._max_num_seqs = max_num_seqs
+        self._num_seqs = 0
+        self._order = count()
+        self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def place(self, num_seqs: int, priority: int) -> AsyncIterator[None]:
+        """Room for `num_seqs` sequences until the block ends."""
+        num_seqs = min(num_seqs, self._max_num_seqs)
+        turn = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (priority, next(self._order), num_seqs, turn))
+        self._start()
+        try:
+            await turn
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._num_seqs -= num_seqs
+            self._start()
+
+    def _start(self) -> None:
+        while self._waiting:
+            _, _, num_seqs, turn = self._waiting[0]
+            if not turn.done():
+                if self._num_seqs + num_seqs > self._max_num_seqs:
+                    return
+                self._num_seqs += num_seqs
+                turn.set_result(None)
+            heappop(self._waiting)
+
+
 class EchoEngine:
     """Answers with the prompt's token ids as text, each followed by the start of its row's name.
 
     Deterministic. It reads the row's header as a real engine does, so a bad file fails the request,
-    and counts slots as one does: the adapters used last have one.
+    and counts slots as one does: the adapters used last have one. `max_num_seqs` sequences run at
+    a time, the others wait by priority.
     """
 
-    def __init__(self, *, step_s: float = 0.0, max_model_len_tokens: int = 2048) -> None:
+    def __init__(
+        self, *, step_s: float = 0.0, max_model_len_tokens: int = 2048, max_num_seqs: int = 256
+    ) -> None:
         self._step_s = step_s
+        self._batch = EchoBatch(max_num_seqs)
         self._max_model_len_tokens = max_model_len_tokens
         self._running: dict[str, tuple[EchoSource, asyncio.Task[None]]] = {}
         self._slots: OrderedDict[Digest, None] = OrderedDict()  # most recently used last
@@ -73,7 +116,11 @@ class EchoEngine:
         return ReplicaInfo("echo", self._max_model_len_tokens, 50_000, _NUM_SLOTS, layout.to_json())
 
     async def submit(
-        self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
+        self,
+        request: GenerateRequest,
+        row: Path | None,
+        wake: asyncio.Event,
+        priority: int = 0,
     ) -> EchoSource:
         if not request.prompt_token_ids or request.sampling.max_tokens < 1:
             raise InvalidRequest("A request has a prompt, and room for an answer.")
@@ -82,7 +129,7 @@ class EchoEngine:
             self._use_slot(request.adapter.digest)
         suffix = "" if row is None else f":{row.name[:8]}"
         source = EchoSource(request, suffix, wake)
-        task = asyncio.create_task(source.run(self._step_s))
+        task = asyncio.create_task(self._run(source, priority))
         self._running[request.request_id] = (source, task)
         task.add_done_callback(lambda _: self._running.pop(request.request_id, None))
         return source
@@ -110,6 +157,10 @@ class EchoEngine:
     async def stop(self) -> None:
         for request_id in list(self._running):
             await self.abort(request_id)
+
+    async def _run(self, source: EchoSource, priority: int) -> None:
+        async with self._batch.place(source.request.sampling.n, priority):
+            await source.run(self._step_s)
 
     def _used(self) -> set[Digest]:
         return {source.request.adapter.digest for source, _ in self._running.values()}

@@ -30,9 +30,15 @@ class Engine(Protocol):
         ...
 
     async def submit(
-        self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
+        self,
+        request: GenerateRequest,
+        row: Path | None,
+        wake: asyncio.Event,
+        priority: int = 0,
     ) -> TokenSource:
         """Queue a request with the row file of its adapter (None: the base model).
+
+        Where the engine can't run all that it has, the lower `priority` goes first.
 
         `wake` is set whenever the source may have something to drain; sources may share one. The
         file must stay until the source is finished. Raises ServingError; others are not disturbed.

@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from adapter_cache.fetcher import AdapterFetcher
 from contracts.errors import EngineFailed, ServingError
 from contracts.generation import GenerateRequest, TokenBatch, TokenDelta
+from contracts.tracing import NO_TRACER, Tracer
 from replicas.companion import Companion
 from replicas.engine import Engine, TokenSource
+from replicas.fair_gate import FairGate, Pass
+from replicas.request_trace import GroupTrace
 
 
 class Group:
@@ -17,11 +21,15 @@ class Group:
     def __init__(
         self,
         engine: Engine,
+        gate: FairGate,
         fetcher: AdapterFetcher,
         companions: Sequence[Companion],
         requests: tuple[GenerateRequest, ...],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._trace = GroupTrace(tracer, requests)
         self._engine = engine
+        self._gate = gate
         self._fetcher = fetcher
         self._companions = companions
         self._requests = requests
@@ -33,6 +41,7 @@ class Group:
             for index, request in enumerate(requests)
         }
         self._holds: dict[int, AsyncExitStack] = {}
+        self._passes: dict[int, Pass] = {}
 
     @property
     def finished(self) -> bool:
@@ -47,6 +56,7 @@ class Group:
             deltas += self._drain(index, source)
             if source.finished:
                 await self._leave(index)
+        self._trace.take(deltas)
         return TokenBatch(tuple(deltas))
 
     async def cancel(self, request_ids: Collection[str]) -> None:
@@ -72,6 +82,7 @@ class Group:
         finally:
             for index in list(self._running):
                 await self._leave(index)
+            self._trace.close()
 
     async def _turn_back(self, indices: Sequence[int]) -> None:
         tasks = [self._tasks[index] for index in indices]
@@ -85,22 +96,28 @@ class Group:
 
     def _drain(self, index: int, source: TokenSource) -> list[TokenDelta]:
         try:
-            return source.drain(index)
+            deltas = source.drain(index)
+            self._passes[index].charge(sum(len(delta.token_ids) for delta in deltas))
+            return deltas
         except ServingError as error:
             return [TokenDelta(index, error=error)]
 
     async def _enter(self, index: int, request: GenerateRequest) -> None:
-        """Fetch, hold, submit. Ends with the request running, or with its error to be told."""
+        """Fetch, queue, hold, submit. Ends with the request running, or its error to be told."""
         stack = AsyncExitStack()
         try:
-            row = None
+            self._gate.require_room(request)
             if not request.adapter.is_base:
                 for companion in self._companions:
                     companion.began(request.adapter)
                     stack.callback(companion.ended, request.adapter)
-                row = await stack.enter_async_context(self._fetcher.hold(request.adapter))
-            self._running[index] = await self._engine.submit(request, row, self._wake)
-            self._holds[index] = stack
+            row, passed = await self._turn(request, stack)
+            self._trace[index].fetched()
+            self._running[index] = await self._engine.submit(
+                request, row, self._wake, passed.priority
+            )
+            self._trace[index].submitted()
+            self._holds[index], self._passes[index] = stack, passed
         except ServingError as error:
             self._told.append(TokenDelta(index, error=error))
         except Exception as error:
@@ -111,8 +128,30 @@ class Group:
             self._tasks.pop(index, None)
             self._wake.set()
 
+    async def _turn(
+        self, request: GenerateRequest, stack: AsyncExitStack
+    ) -> tuple[Path | None, Pass]:
+        """The row's file, and a pass into the engine. The file is held, but not while it waits:
+        what is queued could be more than fits the node.
+        """
+        held = await stack.enter_async_context(AsyncExitStack())
+        row = await self._hold(request, held)
+        passed = self._gate.ask(request)
+        stack.callback(passed.leave)
+        if not passed.is_in:
+            await held.aclose()
+            await passed.turn()
+            row = await self._hold(request, held)
+        return row, passed
+
+    async def _hold(self, request: GenerateRequest, held: AsyncExitStack) -> Path | None:
+        if request.adapter.is_base:
+            return None
+        return await held.enter_async_context(self._fetcher.hold(request.adapter))
+
     async def _leave(self, index: int) -> None:
         del self._running[index]
+        del self._passes[index]
         await self._holds.pop(index).aclose()
 
 

@@ -1,7 +1,8 @@
 """The replica as a Ray Serve deployment: builds its parts in the replica's process."""
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from ray import serve
 
@@ -9,19 +10,29 @@ from adapter_cache.config import CacheConfig
 from contracts.adapters import AdapterKey
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo
+from contracts.tracing import NO_TRACER, Tracer
 from replicas.assembly import Assembly, make_engine
 from replicas.config import ReplicaConfig
 
 logger = logging.getLogger(__name__)
+
+StartTelemetry = Callable[[str], Tracer]
+"""Called once in a process, with its name: starts its log and gives its tracer."""
+
+
+def silent(_: str) -> Tracer:
+    """No log of its own, and no traces."""
+    return NO_TRACER
 
 
 class ReplicaDeployment:
     """One engine per Serve replica. Serve sends traffic once `__init__` has returned."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, config: ReplicaConfig, cache: CacheConfig
+        self, config: ReplicaConfig, cache: CacheConfig, start_telemetry: StartTelemetry = silent
     ) -> None:
-        self._assembly = Assembly(make_engine(config), cache)
+        self._tracer = start_telemetry("replica")
+        self._assembly = Assembly(make_engine(config), cache, config.fair_limits, self._tracer)
         self._replica = self._assembly.replica
         info = await self._replica.start()
         logger.info("replica ready: %s, %d slots", info.model, info.num_slots)
@@ -54,9 +65,12 @@ class ReplicaDeployment:
 
     async def __del__(self) -> None:
         await self._assembly.close()
+        await asyncio.to_thread(self._tracer.close)
 
 
-def replica_app(config: ReplicaConfig, cache: CacheConfig) -> serve.Application:
+def replica_app(
+    config: ReplicaConfig, cache: CacheConfig, start_telemetry: StartTelemetry = silent
+) -> serve.Application:
     """The replica deployment with its settings, to be bound to the door."""
     deployment = serve.deployment(
         ReplicaDeployment,
@@ -68,4 +82,4 @@ def replica_app(config: ReplicaConfig, cache: CacheConfig) -> serve.Application:
         max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=5,
     )
-    return deployment.bind(config, cache)
+    return deployment.bind(config, cache, start_telemetry)

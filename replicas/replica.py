@@ -8,8 +8,11 @@ from contracts.adapters import AdapterKey
 from contracts.errors import NotReady
 from contracts.generation import GenerateRequest, TokenBatch
 from contracts.replica import ReplicaInfo, SlotReport
+from contracts.tracing import NO_TRACER, Tracer
 from replicas.companion import Companion
 from replicas.engine import Engine
+from replicas.fair_gate import FairGate
+from replicas.fair_limits import FairLimits
 from replicas.group import Group
 
 
@@ -17,15 +20,22 @@ class Replica:
     """Fetches what a request needs, holds it while the request lives, sends its tokens back.
 
     Knows no Ray, no Redis and no vLLM: `engine` and `fetcher` do. `companions` start in their
-    order once the engine runs, and stop before it.
+    order once the engine runs, and stop before it. `gate` decides which requests enter the engine.
     """
 
     def __init__(
-        self, engine: Engine, fetcher: AdapterFetcher, companions: Sequence[Companion] = ()
+        self,
+        engine: Engine,
+        fetcher: AdapterFetcher,
+        companions: Sequence[Companion] = (),
+        gate: FairGate | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._engine = engine
+        self._gate = gate or FairGate(FairLimits())
         self._fetcher = fetcher
         self._companions = companions
+        self._tracer = tracer
         self._info: ReplicaInfo | None = None
         self._groups: set[Group] = set()
 
@@ -49,7 +59,9 @@ class Replica:
         on the node start at once, those that must fetch join when it has come. Closing the iterator
         ends every request of the group.
         """
-        group = Group(self._engine, self._fetcher, self._companions, requests)
+        group = Group(
+            self._engine, self._gate, self._fetcher, self._companions, requests, self._tracer
+        )
         self._groups.add(group)
         try:
             while not group.finished:

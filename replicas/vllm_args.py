@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vllm.config import StructuredOutputsConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 
@@ -51,7 +52,8 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         model=config.model,
         dtype=config.dtype,
         max_model_len=config.max_model_len_tokens,
-        max_num_seqs=config.max_num_seqs,
+        max_num_seqs=config.max_running_seqs,
+        scheduling_policy="priority",
         enforce_eager=is_eager,
         seed=config.seed,
         enable_lora=True,
@@ -59,6 +61,8 @@ def engine_args(config: ReplicaConfig) -> AsyncEngineArgs:
         max_cpu_loras=config.num_slots,
         max_lora_rank=1,
         additional_config={"flora": options},
+        # Never by what the schema asks for: an engine keeps the first backend that it was given.
+        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar"),
         worker_extension_cls="replicas.vllm_manager.FloraWorkerExtension",
         distributed_executor_backend="uni" if is_cpu else None,
         enable_log_requests=False,

@@ -70,7 +70,7 @@ class VllmEngine:
         self._config = config
         self._llm: AsyncLLM | None = None
         # Others may push a row out unseen, but no more of them than one full batch has.
-        self._rows = LoadedRows(config.num_slots - config.max_num_seqs)
+        self._rows = LoadedRows(config.num_slots - config.max_running_seqs)
 
     async def start(self) -> ReplicaInfo:
         try:
@@ -90,7 +90,11 @@ class VllmEngine:
         )
 
     async def submit(
-        self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
+        self,
+        request: GenerateRequest,
+        row: Path | None,
+        wake: asyncio.Event,
+        priority: int = 0,
     ) -> VllmSource:
         """See Engine. The row goes into its slot just before the request is queued, in the same
         turn of the engine loop, so a bad file is this request's error and costs the others nothing.
@@ -101,7 +105,7 @@ class VllmEngine:
         try:
             # One turn of the loop: the load is on its way to the engine before the request is.
             await asyncio.sleep(0)
-            collector = await self._add(request, lora)
+            collector = await self._add(request, lora, priority)
             collector.ready = wake
             if collector.output is not None:
                 wake.set()
@@ -154,12 +158,14 @@ class VllmEngine:
         return self._llm
 
     async def _add(
-        self, request: GenerateRequest, lora: LoRARequest | None
+        self, request: GenerateRequest, lora: LoRARequest | None, priority: int
     ) -> RequestOutputCollector:
         try:
             params = to_params(request.sampling)
             prompt = tokens_input(list(request.prompt_token_ids))
-            return await self.llm.add_request(request.request_id, prompt, params, lora_request=lora)
+            return await self.llm.add_request(
+                request.request_id, prompt, params, lora_request=lora, priority=priority
+            )
         except (ValueError, VLLMClientError) as error:
             raise InvalidRequest(str(error)) from error
         except EngineDeadError as error:

@@ -62,7 +62,11 @@ class SteppedEngine(EchoEngine):
         self.released: list[Digest] = []
 
     async def submit(
-        self, request: GenerateRequest, row: Path | None, wake: asyncio.Event
+        self,
+        request: GenerateRequest,
+        row: Path | None,
+        wake: asyncio.Event,
+        priority: int = 0,
     ) -> EchoSource:
         if request.request_id in self.refusals:
             raise self.refusals[request.request_id]

@@ -1,0 +1,28 @@
+"""What may be in an engine and in front of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FairLimits:
+    """What may be in the engine and in front of it.
+
+    `max_num_seqs` sequences of anybody, and `reserved_seqs` more for tenants below their share.
+    `max_prefill_tokens` of prompts that have brought no token yet, as much again for tenants below
+    their share; a longer prompt goes alone. `max_waiting` requests wait, of all tenants.
+
+    A prompt token costs `prompt_cost`, a generated one `token_cost` (the paper's w_p and w_q).
+    A tenant whose service is more than `burst_cost` ahead of the others' takes no reserve.
+    """
+
+    max_num_seqs: int = 64
+    reserved_seqs: int = 8
+    max_prefill_tokens: int = 2048
+    max_waiting: int = 2048
+    prompt_cost: float = 1.0
+    token_cost: float = 2.0
+    burst_cost: float = 1024.0
+
+    @property
+    def max_running_seqs(self) -> int:
+        return self.max_num_seqs + self.reserved_seqs

@@ -1,0 +1,265 @@
+"""Which waiting request is next: weighted fair queueing by tokens served.
+
+Numbers and ids alone: no clock, no engine, no event loop.
+"""
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from replicas.fair_limits import FairLimits
+from replicas.longest_queue import LongestQueue
+from replicas.service_order import Request, ServiceOrder, Tenant
+
+_MAX_REMEMBERED = 10_000
+_LATE = 1 << 40
+
+
+class FairQueue:
+    """Requests that wait for the engine, and what those in it have had.
+
+    The tenant with the least service per weight is next; its requests go in their order. Whoever
+    comes with nothing waiting is lifted to the least service among those who wait, so that nobody
+    saves up credit by being idle. Tokens are charged as they are generated. This is VTC (Sheng et
+    al., "Fairness in Serving Large Language Models", 2024, algorithm 2, arXiv 2401.00588) with
+    the reserve of FairLimits added: the service of two backlogged tenants differs by at most
+    `2 * bound(...)`.
+
+    Every call takes O(log n) of the tenants, averaged over calls.
+    """
+
+    def __init__(self, limits: FairLimits) -> None:
+        self._limits = limits
+        self._ids, self._events = count(1), count(1)
+        self._tenants: dict[str, Tenant] = {}
+        self._waiting: dict[int, Request] = {}
+        self._running: dict[int, Request] = {}
+        self._lengths = LongestQueue()
+        # Tenants with something waiting: those below their share, and the others.
+        self._below, self._above = ServiceOrder(), ServiceOrder()
+        # Those above their share by the weight of all at which they no longer are, largest first.
+        self._rising: list[tuple[float, int, Tenant]] = []
+        self._idle: list[tuple[float, str]] = []
+        self._last_left = Tenant("", 1.0)
+        self._active_weight = 0.0
+        self.num_running_seqs = 0
+        self.num_prefill_tokens = 0
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def virtual_time(self) -> float:
+        """What a newcomer is lifted to: the least service per weight among those who wait."""
+        firsts = [t for t in (self._first_below(), self._above.first()) if t is not None]
+        return min((t.counter for t in firsts), default=self._last_left.counter)
+
+    def is_full_for(self, tenant: str) -> bool:
+        """Whether a request of `tenant` would be refused now."""
+        if self.num_waiting < self._limits.max_waiting:
+            return False
+        own = self._tenants.get(tenant)
+        return (len(own.waiting) if own else 0) >= self._lengths.max_length
+
+    def add(
+        self, tenant: str, weight: float, num_seqs: int, prompt_tokens: int
+    ) -> tuple[int, int | None]:
+        """A request waits: its id, and the id of the request that had to make room, if one had to.
+
+        That is the newest of the tenant with the longest queue; the new one itself if nobody's is
+        longer. Raises ValueError for a weight that is not above 0.
+        """
+        if not 0 < weight < float("inf"):
+            raise ValueError(f"a weight is a number above 0, not {weight}")
+        request_id, shed = next(self._ids), None
+        if self.is_full_for(tenant):
+            return request_id, request_id
+        if self.num_waiting >= self._limits.max_waiting:
+            shed = next(reversed(self._tenants[self._lengths.longest()].waiting))
+            self.leave(shed)
+        owner = self._owner(tenant, weight)
+        if not owner.waiting:
+            owner.counter = max(owner.counter, self.virtual_time)
+            owner.since = next(self._events)
+        num_seqs = min(num_seqs, self._limits.max_num_seqs)
+        request = Request(request_id, owner, weight, num_seqs, prompt_tokens)
+        owner.waiting[request_id] = self._waiting[request_id] = request
+        self._lengths.change(tenant, len(owner.waiting))
+        if len(owner.waiting) == 1:
+            self._push(owner)
+        return request_id, shed
+
+    def pick(self) -> tuple[int, int] | None:
+        """The next request that the engine has room for, and its priority; None if there is none.
+
+        The priority is virtual time, lower first; tenants above their share come after all others.
+        """
+        owner = self._next()
+        if owner is None:
+            return None
+        is_below = self._is_below_share(owner)
+        priority = int(owner.counter) + (0 if is_below else _LATE)
+        request = owner.first
+        self._dequeue(request)
+        owner.since = next(self._events)
+        owner.num_running += 1
+        owner.num_running_seqs += request.num_seqs
+        owner.counter += self._limits.prompt_cost * request.prompt_tokens / request.weight
+        self._running[request.id] = request
+        self.num_running_seqs += request.num_seqs
+        self.num_prefill_tokens += request.prompt_tokens
+        self._forget_idle()
+        return request.id, priority
+
+    def charge(self, request_id: int, num_tokens: int) -> bool:
+        """A running request has brought tokens. True if they were its first: others may fit now."""
+        request = self._running[request_id]
+        cost = self._limits.token_cost * num_tokens / request.weight
+        request.tenant.counter += cost
+        if request.has_tokens or not num_tokens:
+            return False
+        request.has_tokens = True
+        self.num_prefill_tokens -= request.prompt_tokens
+        return True
+
+    def leave(self, request_id: int) -> None:
+        """A request has ended, whether it waited or ran; unknown ids are ignored."""
+        if (request := self._waiting.get(request_id)) is not None:
+            self._dequeue(request)
+        elif (request := self._running.pop(request_id, None)) is not None:
+            owner = request.tenant
+            owner.num_running -= 1
+            owner.num_running_seqs -= request.num_seqs
+            self.num_running_seqs -= request.num_seqs
+            if not request.has_tokens:
+                self.num_prefill_tokens -= request.prompt_tokens
+            if owner.waiting:
+                self._push(owner)
+        if request is not None and request.tenant.is_idle:
+            self._active_weight -= request.tenant.weight
+            heappush(self._idle, (request.tenant.counter, request.tenant.name))
+            self._forget_idle()
+
+    def service(self, tenant: str) -> float:
+        """A tenant's virtual token counter; virtual time for one that is not known."""
+        owner = self._tenants.get(tenant)
+        return self.virtual_time if owner is None else owner.counter
+
+    def bound(self, max_prompt_tokens: int, max_running_tokens: int, min_weight: float) -> float:
+        """How far the counters of two backlogged tenants can be apart.
+
+        `max_running_tokens` are prompts and answers of all that run at a time. Lemma 4.3 of the
+        paper, and the head start that the reserve may give.
+        """
+        prompt = self._limits.prompt_cost * max_prompt_tokens
+        running = self._limits.token_cost * max_running_tokens
+        head_start = self._limits.burst_cost if self._limits.reserved_seqs else 0.0
+        return max(prompt, running) / min_weight + head_start
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError where the parts contradict each other."""
+        owners = self._tenants.values()
+        assert self.num_running_seqs == sum(r.num_seqs for r in self._running.values())
+        assert self.num_running_seqs <= max(self._limits.max_running_seqs, 0)
+        assert self.num_prefill_tokens == sum(
+            r.prompt_tokens for r in self._running.values() if not r.has_tokens
+        )
+        assert self.num_waiting == sum(len(t.waiting) for t in owners) <= self._limits.max_waiting
+        assert len(self._running) == sum(t.num_running for t in owners)
+        active = sum(t.weight for t in owners if not t.is_idle)
+        assert abs(self._active_weight - active) < 1e-6 * max(1.0, active)
+        assert self._lengths.max_length == max((len(t.waiting) for t in owners), default=0)
+        for owner in owners:
+            assert not owner.waiting or owner in self._below or owner in self._above
+
+    def __repr__(self) -> str:
+        return (
+            f"<FairQueue {self.num_waiting} waiting, {self.num_running_seqs} sequences running,"
+            f" {len(self._tenants)} tenants>"
+        )
+
+    def _next(self) -> Tenant | None:
+        self._raise_shares()
+        below, above = self._first_below(), self._above.first()
+        if below is None:
+            return above if above is not None and self._fits(above, 1) else None
+        if above is None or below.order < above.order:
+            return below if self._fits(below, 2) else None
+        if self._fits(above, 1):
+            return above
+        # Its turn has come, but what is free is reserved for those who have had less than a share.
+        has_turn = below.counter <= above.counter + self._limits.burst_cost
+        return below if has_turn and self._fits(below, 2) else None
+
+    def _fits(self, owner: Tenant, prefills: int) -> bool:
+        """Whether the tenant's first request fits; `prefills` 2 lets it use the reserve."""
+        request, limits = owner.first, self._limits
+        max_seqs = limits.max_running_seqs if prefills == 2 else limits.max_num_seqs
+        if self.num_running_seqs + request.num_seqs > max_seqs:
+            return False
+        pending = self.num_prefill_tokens
+        return not pending or pending + request.prompt_tokens <= (
+            prefills * limits.max_prefill_tokens
+        )
+
+    def _is_below_share(self, owner: Tenant) -> bool:
+        """Whether a tenant runs fewer sequences than its weight gives it.
+
+        One more tenant of its weight is counted with those who are here, so that the reserve is
+        there before the one that needs it comes.
+        """
+        share = self._limits.max_running_seqs * owner.weight
+        return owner.num_running_seqs * (self._active_weight + owner.weight) < share
+
+    def _first_below(self) -> Tenant | None:
+        """The first tenant below its share; those that no longer are move to the others."""
+        while (owner := self._below.first()) is not None and not self._is_below_share(owner):
+            self._push(owner)
+        return owner
+
+    def _raise_shares(self) -> None:
+        """Others have left: tenants that are below their share now move to those."""
+        while self._rising and -self._rising[0][0] > self._active_weight:
+            _, entry, owner = heappop(self._rising)
+            if owner.entry == entry and owner.waiting:
+                self._push(owner)
+
+    def _push(self, owner: Tenant) -> None:
+        if self._is_below_share(owner):
+            order = self._below
+            order.push(owner)
+        else:
+            order = self._above
+            order.push(owner)
+            ratio = self._limits.max_running_seqs / owner.num_running_seqs
+            heappush(self._rising, (-owner.weight * (ratio - 1), owner.entry, owner))
+        order.trim(len(self._tenants))
+        if len(self._rising) > 2 * len(self._tenants) + 64:
+            self._rising = [e for e in self._rising if e[2].entry == e[1]]
+            heapify(self._rising)
+
+    def _owner(self, name: str, weight: float) -> Tenant:
+        owner = self._tenants.get(name)
+        if owner is None:
+            owner = self._tenants[name] = Tenant(name, weight)
+            self._active_weight += weight
+        else:
+            self._active_weight += weight - (0.0 if owner.is_idle else owner.weight)
+            owner.weight = weight
+        return owner
+
+    def _dequeue(self, request: Request) -> None:
+        owner = request.tenant
+        del owner.waiting[request.id], self._waiting[request.id]
+        self._lengths.change(owner.name, len(owner.waiting))
+        if not owner.waiting:
+            self._last_left = owner
+
+    def _forget_idle(self) -> None:
+        """Drop idle tenants that would be lifted anyway, and the ones closest to it if many."""
+        now = self.virtual_time
+        while self._idle and (self._idle[0][0] <= now or len(self._idle) > _MAX_REMEMBERED):
+            counter, name = heappop(self._idle)
+            owner = self._tenants.get(name)
+            if owner is not None and owner.is_idle and owner.counter == counter:
+                del self._tenants[name]

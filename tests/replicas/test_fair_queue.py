@@ -1,0 +1,314 @@
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from replicas.fair_limits import FairLimits
+from replicas.fair_queue import FairQueue
+from tests.replicas.slow_queue import SlowQueue
+
+TENANTS = ("ada", "bob", "eve", "joe")
+WEIGHTS = {"ada": 1.0, "bob": 2.0, "eve": 1.0, "joe": 0.5}
+
+
+def add(queue: FairQueue, tenant: str, weight: float = 1.0, num_seqs: int = 1) -> int:
+    request_id, shed = queue.add(tenant, weight, num_seqs, 10)
+    assert shed is None
+    return request_id
+
+
+def picked(queue: FairQueue) -> list[int]:
+    """All that fit now."""
+    found = []
+    while (pick := queue.pick()) is not None:
+        found.append(pick[0])
+    return found
+
+
+class AgainstOracle(RuleBasedStateMachine):
+    """Any calls in any order: the same picks, counters and refusals as the slow queue's."""
+
+    @initialize(
+        num_seqs=st.integers(1, 4),
+        reserved=st.integers(0, 2),
+        prefill=st.sampled_from([1, 30, 1000]),
+        burst=st.sampled_from([0.0, 25.0, 1e9]),
+    )
+    def begin(self, num_seqs: int, reserved: int, prefill: int, burst: float) -> None:
+        limits = FairLimits(num_seqs, reserved, prefill, max_waiting=6, burst_cost=burst)
+        self.queue, self.slow = FairQueue(limits), SlowQueue(limits)
+        self.waiting: set[int] = set()
+        self.running: set[int] = set()
+
+    @rule(tenant=st.sampled_from(TENANTS), num_seqs=st.integers(1, 3), prompt=st.integers(1, 40))
+    def add(self, tenant: str, num_seqs: int, prompt: int) -> None:
+        weight = WEIGHTS[tenant]
+        is_refused = self.queue.is_full_for(tenant)
+        request_id, shed = self.queue.add(tenant, weight, num_seqs, prompt)
+        same_id, may_go = self.slow.add(tenant, weight, num_seqs, prompt)
+        assert request_id == same_id
+        assert (shed in may_go) if may_go else shed is None
+        assert is_refused == (shed == request_id)
+        if shed is not None:
+            self.waiting.discard(shed)
+            self.slow.leave(shed)
+        if shed != request_id:
+            self.slow.accept()
+            self.waiting.add(request_id)
+
+    @rule()
+    def pick(self) -> None:
+        pick, expected = self.queue.pick(), self.slow.pick()
+        assert (pick and pick[0]) == expected
+        if pick is not None:
+            self.waiting.remove(pick[0])
+            self.running.add(pick[0])
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), num_tokens=st.integers(0, 5))
+    def charge(self, data: st.DataObject, num_tokens: int) -> None:
+        request_id = data.draw(st.sampled_from(sorted(self.running)))
+        self.queue.charge(request_id, num_tokens)
+        self.slow.charge(request_id, num_tokens)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        request_id = data.draw(st.sampled_from([*sorted(self.waiting | self.running), 10**6]))
+        self.queue.leave(request_id)
+        self.slow.leave(request_id)
+        self.waiting.discard(request_id)
+        self.running.discard(request_id)
+
+    @invariant()
+    def agree(self) -> None:
+        self.queue.check_integrity()
+        assert self.queue.num_waiting == len(self.waiting)
+        assert self.queue.virtual_time == pytest.approx(self.slow.virtual_time)
+        for tenant in self.slow.backlogged():
+            assert self.queue.service(tenant) == pytest.approx(self.slow.counters[tenant])
+
+
+AgainstOracle.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAgainstOracle = AgainstOracle.TestCase
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    weights=st.lists(st.sampled_from([0.5, 1.0, 2.0, 4.0]), min_size=2, max_size=5),
+    max_num_seqs=st.integers(1, 8),
+    reserved=st.integers(0, 3),
+)
+def test_backlogged_tenants_are_served_alike(
+    seed: int, weights: list[float], max_num_seqs: int, reserved: int
+) -> None:
+    """Theorem 4.4: however long they are and whatever they ask for, service stays close."""
+    rng = random.Random(seed)
+    limits = FairLimits(max_num_seqs, reserved, max_prefill_tokens=60, burst_cost=100.0)
+    queue = FairQueue(limits)
+    tenants = {f"t{i}": weight for i, weight in enumerate(weights)}
+    shape = {t: (rng.randint(1, 60), rng.randint(1, 30)) for t in tenants}
+    owners: dict[int, str] = {}
+    left: dict[int, int] = {}
+    for tenant in list(tenants) * 3:
+        owners[queue.add(tenant, tenants[tenant], 1, shape[tenant][0])[0]] = tenant
+    bound = queue.bound(60, limits.max_running_seqs * (60 + 30), min(weights))
+    for _ in range(200):
+        for request_id in picked(queue):
+            owner = owners[request_id]
+            left[request_id] = shape[owner][1]
+            owners[queue.add(owner, tenants[owner], 1, shape[owner][0])[0]] = owner
+        # Work-conserving: there is always something waiting, so that only room can be missing.
+        is_full = queue.num_running_seqs >= max_num_seqs
+        assert is_full or queue.num_prefill_tokens + 60 > limits.max_prefill_tokens
+        for request_id in list(left):
+            queue.charge(request_id, 1)
+            left[request_id] -= 1
+            if not left[request_id]:
+                del left[request_id]
+                queue.leave(request_id)
+        counters = [queue.service(t) for t in tenants]
+        assert max(counters) - min(counters) <= bound
+
+
+def test_service_follows_weights() -> None:
+    queue = FairQueue(FairLimits(8, 1, burst_cost=50.0))
+    owners: dict[int, str] = {}
+    served: Counter[str] = Counter()
+    weights = {"one": 1.0, "two": 2.0, "four": 4.0}
+    for tenant in list(weights) * 32:
+        owners[add(queue, tenant, weights[tenant])] = tenant
+    running: list[tuple[int, int]] = []
+    for step in range(4000):
+        for request_id in picked(queue):
+            running.append((request_id, step + 10))
+            tenant = owners[request_id]
+            owners[add(queue, tenant, weights[tenant])] = tenant
+        for request_id, end in list(running):
+            queue.charge(request_id, 1)
+            served[owners[request_id]] += 1
+            if end == step:
+                running.remove((request_id, end))
+                queue.leave(request_id)
+    assert served["two"] / served["one"] == pytest.approx(2, rel=0.05)
+    assert served["four"] / served["one"] == pytest.approx(4, rel=0.05)
+
+
+def test_one_goes_before_a_newcomer_however_many_wait() -> None:
+    queue = FairQueue(FairLimits(4, 0))
+    crowd = [add(queue, "crowd") for _ in range(1000)]
+    assert picked(queue) == crowd[:4]
+    newcomer = add(queue, "newcomer")
+    assert picked(queue) == []
+    queue.leave(crowd[0])
+    queue.leave(crowd[1])
+    assert picked(queue) == [crowd[4], newcomer]
+
+
+def test_the_reserve_is_for_those_below_their_share() -> None:
+    queue = FairQueue(FairLimits(4, 2))
+    crowd = [add(queue, "crowd") for _ in range(10)]
+    assert picked(queue) == crowd[:4]
+    first, second, third = (add(queue, name) for name in ("ada", "bob", "joe"))
+    assert picked(queue) == [first, second]
+    queue.leave(crowd[0])
+    assert picked(queue) == [third]
+
+
+def test_who_was_idle_has_saved_nothing() -> None:
+    queue = FairQueue(FairLimits(1, 0))
+    add(queue, "idle")
+    queue.leave(picked(queue)[0])
+    for _ in range(50):
+        add(queue, "busy")
+        (request_id,) = picked(queue)
+        queue.charge(request_id, 100)
+        queue.leave(request_id)
+    busy = [add(queue, "busy") for _ in range(3)]
+    idle = [add(queue, "idle") for _ in range(3)]
+    turns = []
+    for _ in range(6):
+        (request_id,) = picked(queue)
+        turns.append(request_id in idle)
+        queue.charge(request_id, 100)
+        queue.leave(request_id)
+    assert sorted(turns[:2]) == sorted(turns[2:4]) == [False, True]
+    assert set(busy).isdisjoint(idle)
+
+
+def test_a_debt_is_not_forgotten_by_leaving() -> None:
+    queue = FairQueue(FairLimits(2, 0))
+    patient = [add(queue, "patient") for _ in range(6)]
+    greedy = add(queue, "greedy")
+    assert picked(queue) == [patient[0], greedy]
+    queue.charge(greedy, 1000)
+    queue.leave(greedy)
+    again = add(queue, "greedy")
+    queue.leave(patient[0])
+    assert again not in picked(queue)
+
+
+def test_a_full_queue_sheds_the_longest() -> None:
+    queue = FairQueue(FairLimits(1, 0, max_waiting=4))
+    add(queue, "running")
+    picked(queue)
+    long = [add(queue, "long") for _ in range(3)]
+    short = add(queue, "short")
+    refused, shed = queue.add("long", 1.0, 1, 10)
+    assert shed == refused
+    assert queue.is_full_for("long")
+    assert not queue.is_full_for("short")
+    _, shed = queue.add("short", 1.0, 1, 10)
+    assert shed == long[-1]
+    # Equal by now: nobody's is longer, so that the new one goes.
+    refused, shed = queue.add("short", 1.0, 1, 10)
+    assert shed == refused
+    assert queue.num_waiting == 4
+    assert short
+    queue.check_integrity()
+
+
+def test_many_sequences_count_as_many() -> None:
+    queue = FairQueue(FairLimits(4, 0))
+    first, second = add(queue, "ada", num_seqs=3), add(queue, "ada", num_seqs=3)
+    third = add(queue, "bob")
+    assert picked(queue) == [first, third]
+    queue.leave(first)
+    assert picked(queue) == [second]
+    queue.leave(second)
+    queue.leave(third)
+    # More than the engine has: alone it runs all the same.
+    assert picked(queue) == []
+    whole = add(queue, "ada", num_seqs=99)
+    assert picked(queue) == [whole]
+    assert queue.num_running_seqs == 4
+
+
+def test_prompts_enter_a_step_at_a_time() -> None:
+    queue = FairQueue(FairLimits(20, 2, max_prefill_tokens=25))
+    running = add(queue, "crowd", num_seqs=12)
+    assert picked(queue) == [running]
+    queue.charge(running, 1)
+    crowd = [add(queue, "crowd") for _ in range(5)]
+    assert picked(queue) == crowd[:2]
+    other = add(queue, "other")
+    assert picked(queue) == [other]
+    assert not queue.charge(crowd[0], 0)
+    assert queue.charge(crowd[0], 1)
+    assert not queue.charge(crowd[0], 1)
+    assert picked(queue) == []
+    assert queue.charge(other, 1)
+    assert picked(queue) == [crowd[2]]
+
+
+def test_priorities_are_virtual_time_below_the_share_first() -> None:
+    queue = FairQueue(FairLimits(4, 0))
+    for _ in range(4):
+        add(queue, "crowd")
+    priorities = []
+    while (pick := queue.pick()) is not None:
+        priorities.append(pick[1])
+    assert priorities == sorted(priorities)
+    assert priorities[1] < 1000 < priorities[2]
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_weight_is_a_number_above_zero(weight: float) -> None:
+    with pytest.raises(ValueError, match="weight"):
+        FairQueue(FairLimits()).add("ada", weight, 1, 1)
+
+
+def test_tenants_that_have_gone_are_forgotten() -> None:
+    queue = FairQueue(FairLimits(4, 0))
+    for number in range(25_000):
+        request_id = add(queue, f"tenant-{number}")
+        assert picked(queue) == [request_id]
+        queue.charge(request_id, 3)
+        queue.leave(request_id)
+    assert "10000 tenants" in repr(queue) or int(repr(queue).split()[-2]) <= 10_001
+    assert queue.num_running_seqs == 0
+
+
+def test_the_work_of_a_call_does_not_grow_with_the_tenants() -> None:
+    """Entries looked at, not seconds: a heap's depth, where a scan would take thousands."""
+    queue = FairQueue(FairLimits(1, 0, max_waiting=10**6))
+    looks = 0
+    for number in range(4000):
+        add(queue, f"tenant-{number}")
+        add(queue, f"tenant-{number}")
+    is_below_share = queue._is_below_share
+
+    def counted(owner: object) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_below_share(owner)  # type: ignore[arg-type]
+
+    queue._is_below_share = counted  # type: ignore[method-assign]
+    for _ in range(4000):
+        (request_id,) = picked(queue)
+        queue.charge(request_id, 5)
+        queue.leave(request_id)
+    assert looks < 20 * 4000
