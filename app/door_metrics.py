@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from adapter_cache.loop_metrics import LoopTasks
+
 _RESOLVE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 _WINDOW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -17,6 +19,7 @@ class DoorMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(LoopTasks())
         self.windows = self._counter("flora_windows", "Windows of requests that were opened.")
         self.requests = self._counter("flora_requests", "Prompts that entered a window.")
         self.step_messages = self._counter(

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from adapter_cache.cache_metrics import CacheMetrics
+from adapter_cache.loop_metrics import LoopTasks
 from contracts.errors import ServingError
 from contracts.replica import SlotReport
 
@@ -21,6 +22,7 @@ class ReplicaMetrics:
         self._slots = slots
         self._collector = _SlotCollector()
         cache.registry.register(self._collector)
+        cache.registry.register(LoopTasks())
 
     async def render(self) -> bytes:
         """The text that Prometheus scrapes; without the slots of an engine that does not answer."""
