@@ -34,14 +34,16 @@ def served(model: Path, folder: Path, console: Console, *options: str) -> Iterat
         server.wait(30)
 
 
-def wait_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Returns when the server is ready. Raises RuntimeError with the end of its log."""
+def wait_ready(
+    url: str, server: "subprocess.Popen[bytes]", log: Path, path: str = "/readyz"
+) -> None:
+    """Returns when `path` answers with 200. Raises RuntimeError with the end of the log."""
     deadline_s = time.monotonic() + _READY_S
     while time.monotonic() < deadline_s:
         if server.poll() is not None:
             break
         try:
-            if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
+            if httpx.get(f"{url}{path}", timeout=2).status_code == 200:
                 return
         except httpx.HTTPError:
             pass

@@ -1,146 +1,159 @@
-"""Question: how much of the engine's speed reaches 32 streaming HTTP clients with 32 adapters?
+"""Question: how much of the engine's speed reaches streaming clients, and what do others reach?
 
-One run: `flora serve` as a user starts it, and a bare engine of the same settings in this process,
-take turns. The clients run on the same cores as the server. Ceiling: the bare engine, 1.0.
+One run, one machine: a bare engine stays up, and one server at a time runs beside it: `flora serve`
+as a user starts it, then variants of it, then vLLM's and Ray's own servers. A round is the engine
+and the server in turn, in the other order every time; shares are those of one round, so a drift of
+the machine favours nobody. The clients run on the same cores as the server, and are the same for
+all. Ceiling: the bare engine, 1.0.
 """
 
 import argparse
 import asyncio
-import os
-import signal
-import tempfile
-import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-import aiohttp
-import numpy as np
+import httpx
 from rich.console import Console
+from rich.table import Table
 
 from app.config import Settings
+from benchmarks.command import fast_folder, make_parser, prepare_engines
+from benchmarks.peers import cause_of
+from benchmarks.process_tree import cpu_between, server_process, use_by_role
 from benchmarks.record import summarise, write_record
-from benchmarks.served import served
+from benchmarks.stack_servers import Server, servers
+from benchmarks.stack_sides import LONE_LOAD, NUM_ADAPTERS, EngineSide, Side
+from benchmarks.stack_verdict import verdict
 from benchmarks.vllm_methods import Load, Method
-from flora.adapter_config import AdapterConfig
-from flora.adapter_files import AdapterFiles, tensor_name, write_adapter
-from flora.layout import AdapterLayout
 from replicas.config import ReplicaConfig
 
 SEED = 0
-LOAD = Load(32, 32)
+NUM_LONE = 40
+MAIN_LOAD = Load(32, NUM_ADAPTERS)
 Samples = dict[str, list[float]]
 console = Console(stderr=True)
 
 
-def write_adapters(layout: AdapterLayout, count: int) -> list[tuple[bytes, bytes]]:
-    """Random rank-1 adapters with tied inputs as an upload brings them: weights and config."""
-    rng = np.random.default_rng(SEED)
-    uploads = []
-    for _ in range(count):
-        tensors = {}
-        for group in layout.groups:
-            shared = rng.normal(0, 0.02, (1, group.in_features)).astype(np.float32)
-            for member in group.members:
-                tensors[tensor_name(member.name, "B")] = shared
-                alpha = rng.normal(0, 0.02, (1, member.out_features)).astype(np.float32)
-                tensors[tensor_name(member.name, "A")] = alpha
-        files = AdapterFiles(AdapterConfig(1, "deviation", True), tensors)
-        uploads.append(write_adapter(files, "bfloat16"))
-    return uploads
+async def measure(args: argparse.Namespace, folder: Path, samples: Samples) -> dict[str, str]:
+    """Every server beside the bare engine; why those that did not run did not."""
+    config = bare_config(args.model, Settings().replica)
+    bare = Method("flora", 1, config, folder / "rows")
+    absent = {}
+    try:
+        with console.status("starting the bare engine"):
+            await bare.start(NUM_ADAPTERS)
+        engine = EngineSide(bare)
+        await engine.run(MAIN_LOAD, SEED)
+        layout = await bare.layout()
+        for server in servers(
+            args.model,
+            config.max_num_seqs,
+            layout,
+            console,
+            packages=args.packages,
+            quick=args.quick,
+        ):
+            if args.servers and server.name not in args.servers:
+                continue
+            try:
+                with server.start(folder / server.name) as (url, sides):
+                    async with asyncio.timeout(args.limit_s):
+                        await measure_server(server, url, engine, sides, args.rounds, samples)
+            except (RuntimeError, TimeoutError) as error:
+                if server.is_ours:
+                    raise
+                absent[server.name] = cause_of(error)
+                console.print(f"{server.name} did not run: {absent[server.name]}")
+    finally:
+        bare.stop()
+    return absent
 
 
-async def publish(session: aiohttp.ClientSession, uploads: list[tuple[bytes, bytes]]) -> list[str]:
-    """Upload the adapters; their names."""
-    models = []
-    for i, (weights, config) in enumerate(uploads):
-        form = aiohttp.FormData()
-        form.add_field("weights", weights, filename="adapter_model.safetensors")
-        form.add_field("config", config, filename="adapter_config.json")
-        async with session.put(f"/v1/adapters/bench-{i}", data=form) as response:
-            answer = await response.json()
-            assert response.status in (200, 201), answer
-            models.append(f"bench-{i}")
-    return models
+async def measure_server(
+    server: Server,
+    url: str,
+    engine: EngineSide,
+    sides: Sequence[Side],
+    rounds: int,
+    samples: Samples,
+) -> None:
+    """Loads of every size, then single requests."""
+    before = counters(url) if server.is_ours else {}
+    for side in sides:
+        await side.run(MAIN_LOAD, SEED)
+    for clients in server.clients:
+        load = replace(MAIN_LOAD, num_sequences=clients)
+        for number in range(1, (1 if clients > 64 else rounds) + 1):
+            await measure_round(server, url, load, [engine, *sides], number, samples)
+    if server.lone:
+        for number in range(1, rounds + 1):
+            await measure_lone(server, engine, sides, number, samples)
+    if server.name == "flora":
+        after = counters(url)
+        tokens, messages = (
+            after[name] - before[name]
+            for name in ("flora_generated_tokens_total", "flora_step_messages_total")
+        )
+        samples["step_messages_per_token"].append(messages / tokens)
 
 
-async def stream_one(session: aiohttp.ClientSession, body: dict[str, Any]) -> tuple[int, float]:
-    """Tokens of one streamed completion as its usage says, and seconds to the first event."""
-    started_s = time.perf_counter()
-    ttft_s, tail = 0.0, b""
-    async with session.post("/v1/completions", json=body) as response:
-        assert response.status == 200, await response.text()
-        async for chunk in response.content.iter_any():
-            ttft_s = ttft_s or time.perf_counter() - started_s
-            tail = (tail + chunk)[-600:]
-    count = int(tail.rsplit(b'"completion_tokens":', 1)[1].split(b",")[0].split(b"}")[0])
-    return count, ttft_s
+async def measure_round(
+    server: Server, url: str, load: Load, sides: Sequence[Side], number: int, samples: Samples
+) -> None:
+    """All sides once."""
+    process = server_process(port_of(url))
+    clients = load.num_sequences
+    speeds = {}
+    for side in sides if number % 2 else reversed(sides):
+        before = use_by_role(process)
+        found = await side.run(load, SEED + 1000 * clients + number)
+        speeds[side.name] = found.tokens_per_s
+        label = server.label.format(side=side.name, clients=clients)
+        if isinstance(side, EngineSide):
+            label = f"engine{clients}"
+        samples[f"{label}_tokens_per_s"].append(found.tokens_per_s)
+        samples[f"{label}_ttft_ms_p50"].append(median(found.ttfts_s) * 1e3)
+        if clients == MAIN_LOAD.num_sequences and side.name != "engine":
+            num_tokens = clients * load.num_output_tokens
+            for role, cpu_s in cpu_between(before, use_by_role(process)).items():
+                samples[f"{label}_cpu_us_per_token_{role}"].append(cpu_s / num_tokens * 1e6)
+    for side in sides[1:]:
+        label = server.label.format(side=side.name, clients=clients)
+        share = speeds[side.name] / speeds["engine"]
+        samples[f"{label}_share_of_engine"].append(share)
+        console.print(f"{label}: {speeds[side.name]:.0f} tokens/s, {share:.3f} of the engine")
 
 
-async def http_tokens_per_s(
-    session: aiohttp.ClientSession, base: str, models: list[str], seed: int, samples: Samples
-) -> float:
-    """One batch of streams at once; also samples the time to the first token."""
-    rng = np.random.default_rng(seed)
-    prompts = rng.integers(1000, 40_000, (LOAD.num_sequences, LOAD.num_prompt_tokens)).tolist()
-    bodies = [
-        {
-            "model": f"{base}:{model}",
-            "prompt": prompt,
-            "max_tokens": LOAD.num_output_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        for model, prompt in zip(models, prompts, strict=True)
-    ]
-    started_s = time.perf_counter()
-    answers = await asyncio.gather(*(stream_one(session, body) for body in bodies))
-    elapsed_s = time.perf_counter() - started_s
-    counts = [count for count, _ in answers]
-    assert counts == [LOAD.num_output_tokens] * LOAD.num_sequences, counts
-    samples["http32_ttft_ms_p50"].append(float(np.median([t for _, t in answers])) * 1e3)
-    return sum(counts) / elapsed_s
+async def measure_lone(
+    server: Server, engine: EngineSide, sides: Sequence[Side], number: int, samples: Samples
+) -> None:
+    """One request after the other, to the engine and to each side in turn."""
+    found: Samples = defaultdict(list)
+    for i in range(NUM_LONE):
+        seed = SEED - 1 - number * NUM_LONE - i + (1 << 30)
+        found["engine"] += await engine.ttfts_s(LONE_LOAD, seed)
+        for side in sides:
+            found[side.name] += (await side.run(LONE_LOAD, seed)).ttfts_s
+    own = median(found["engine"]) * 1e3
+    samples["engine_lone_ttft_ms_p50"].append(own)
+    for side in sides:
+        label = server.label.format(side=side.name, clients="")
+        samples[f"{label}_added_ttft_ms_p50"].append(median(found[side.name]) * 1e3 - own)
 
 
-async def read_counters(session: aiohttp.ClientSession) -> dict[str, float]:
-    """The door's counters by name."""
-    async with session.get("/metrics") as response:
-        lines = (await response.text()).splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+def counters(url: str) -> dict[str, float]:
+    """The door's counters without labels, by name."""
+    lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line and line[0] != "#" and "{" not in line)
     return {name: float(value) for name, value in pairs}
 
 
-async def measure(args: argparse.Namespace, url: str, folder: Path, samples: Samples) -> None:
-    """Bare engine and server in turn, round by round."""
-    config = Settings().replica
-    bare = Method("flora", 1, bare_config(args.model, config), folder)
-    timeout = aiohttp.ClientTimeout(total=300)
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(url, timeout=timeout, connector=connector) as session:
-        try:
-            with console.status("starting the bare engine"):
-                await bare.start(LOAD.num_adapters)
-            uploads = write_adapters(await bare.layout(), LOAD.num_adapters)
-            models = await publish(session, uploads)
-            base = args.model.name.lower()
-            await bare.tokens_per_s(LOAD, SEED)
-            await http_tokens_per_s(session, base, models, SEED, defaultdict(list))
-            before = await read_counters(session)
-            for number in range(1, args.rounds + 1):
-                engine = await bare.tokens_per_s(LOAD, SEED + number)
-                http = await http_tokens_per_s(session, base, models, SEED + number, samples)
-                console.print(f"engine {engine:.0f} tokens/s, HTTP {http:.0f}")
-                samples["engine32_tokens_per_s"].append(engine)
-                samples["http32_tokens_per_s"].append(http)
-                samples["http32_share_of_engine"].append(http / engine)
-            after = await read_counters(session)
-        finally:
-            bare.stop()
-    tokens = after["flora_generated_tokens_total"] - before["flora_generated_tokens_total"]
-    messages = after["flora_step_messages_total"] - before["flora_step_messages_total"]
-    samples["step_messages_per_token"].append(messages / tokens)
+def port_of(url: str) -> int:
+    """The TCP port of a URL that names one."""
+    return int(url.rpartition(":")[2])
 
 
 def bare_config(model: Path, served_config: ReplicaConfig) -> ReplicaConfig:
@@ -155,44 +168,50 @@ def bare_config(model: Path, served_config: ReplicaConfig) -> ReplicaConfig:
     )
 
 
+def show(metrics: dict[str, float]) -> None:
+    """The medians as a table for people."""
+    table = Table("metric", "median")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.3f}")
+    Console().print(table)
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="flora bench stack", description=__doc__)
-    parser.add_argument("--json", type=Path, help="where the record goes")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
-    return parser.parse_args()
+    parser = make_parser("stack", __doc__)
+    parser.add_argument("--quick", action="store_true", help="two servers, one round")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds a load (3; quick: 1)")
+    parser.add_argument("--servers", nargs="*", help="only these, such as flora or vllm_serve")
+    parser.add_argument("--packages", default="", help="folder with pyarrow, for ray.serve.llm")
+    parser.add_argument("--limit-s", type=float, default=300.0, help="most seconds a server")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (1 if args.quick else 3)
+    return args
 
 
 def main() -> None:
-    """Measure and record."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    # Ended from outside, too, the engines have to go: they are processes of their own.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Measure, show, record."""
+    prepare_engines()
     args = parse()
     samples: Samples = defaultdict(list)
-    shared = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder,
-        served(args.model, Path(folder), console) as url,
-    ):
-        asyncio.run(measure(args, url, Path(folder) / "rows", samples))
+    with fast_folder() as folder:
+        absent = asyncio.run(measure(args, folder, samples))
     metrics, spread = summarise(samples)
+    show(metrics)
     path = write_record(
         args.json,
         name="stack",
-        question="How much of the engine's speed reaches 32 streaming HTTP clients?",
-        config={"load": str(LOAD), "adapters": "32 different, rank 1, tied"},
+        question="How much of the engine's speed reaches streaming clients, and what do others"
+        " reach?",
+        config={"load": str(MAIN_LOAD), "quick": args.quick, "did_not_run": absent},
         seed=SEED,
         warmup=1,
         repeats=args.rounds,
         metrics=metrics,
         spread=spread,
         ceiling="1.0 of the bare engine; the clients share the server's cores",
-        verdict=f"{metrics['http32_share_of_engine']:.3f} of the engine (target 0.85), "
-        f"{metrics['step_messages_per_token']:.3f} messages a token",
+        verdict=verdict(metrics),
     )
-    console.print(metrics)
     console.print(f"record: {path}")
 
 

@@ -41,7 +41,9 @@ async def ask_together(url: str, asks: Sequence[Ask]) -> tuple[list[Answer], flo
     requests = [request_bytes(address.netloc, ask) for ask in asks]
     loop = asyncio.get_running_loop()
     clients = [
-        (await loop.create_connection(StreamingClient, address.hostname, address.port or 80))[1]
+        (await loop.create_connection(StreamingClient, address.hostname or "", address.port or 80))[
+            1
+        ]
         for _ in requests
     ]
     try:

@@ -34,6 +34,12 @@ class Load:
     num_prompt_tokens: int = 64
     num_output_tokens: int = 64
 
+    def prompts(self, seed: int) -> list[list[int]]:
+        """Random token ids, other ones for each seed."""
+        shape = (self.num_sequences, self.num_prompt_tokens)
+        found: list[list[int]] = np.random.default_rng(seed).integers(1000, 40_000, shape).tolist()
+        return found
+
 
 class Method:
     """A running engine and its adapters. `rank` 0 is the base model, `kind` "flora" or "lora"."""
@@ -70,9 +76,7 @@ class Method:
 
     async def tokens_per_s(self, load: Load, seed: int) -> float:
         """Prompt and answer lengths are exact, sampling greedy; all requests arrive at once."""
-        rng = np.random.default_rng(seed)
-        shape = (load.num_sequences, load.num_prompt_tokens)
-        prompts = rng.integers(1000, 40_000, shape).tolist()
+        prompts = load.prompts(seed)
         adapters = self._adapters[: load.num_adapters]
         started_s = time.perf_counter()
         async with asyncio.TaskGroup() as group:
@@ -107,6 +111,16 @@ class Method:
         async for came_s, _ in self.token_times_s(prompt, index, 1):
             return came_s - started_s
         raise RuntimeError("the engine gave no token")
+
+    async def ttfts_s(self, load: Load, seed: int) -> list[float]:
+        """Time to the first token of each of the load's requests, which all arrive at once."""
+        indices = range(load.num_sequences)
+        return await asyncio.gather(
+            *(
+                self.ttft_s(prompt, i % load.num_adapters)
+                for i, prompt in zip(indices, load.prompts(seed), strict=True)
+            )
+        )
 
     async def activation_hold_s(self) -> list[float]:
         """How long each slot activation since the last call held the engine loop."""
