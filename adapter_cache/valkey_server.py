@@ -19,6 +19,7 @@ from typing import Self
 from contracts.errors import NotReady
 
 _HOST = "127.0.0.1"
+_ADDRESS = "address"
 _MAX_STARTS = 3
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
@@ -59,10 +60,20 @@ class ValkeyServer:
         for _ in range(1 if port else _MAX_STARTS):
             server = cls._spawn(directory, port or _free_port(), max_bytes)
             if server._wait_ready(ready_timeout_s):
+                (directory / _ADDRESS).write_text(f"{server._process.pid} {server.port}")
                 return server
             # A free port may be taken by somebody else before the child binds it.
             server.stop()
         raise NotReady(f"the embedded Valkey did not start; see {server.log_path}")
+
+    @staticmethod
+    def running_url(directory: Path) -> str | None:
+        """Where the server is that serves `directory` now, whoever started it; None: none does."""
+        try:
+            pid, port = map(int, (directory / _ADDRESS).read_text().split())
+        except (OSError, ValueError):
+            return None
+        return f"redis://{_HOST}:{port}/0" if _serves(pid, port) else None
 
     @property
     def url(self) -> str:

@@ -15,11 +15,15 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class ApiClient:
-    """Every refusal is a CallerError or a ServiceError with the server's own words."""
+    """Every refusal is a CallerError or a ServiceError with the server's own words.
 
-    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+    `key` is an API key, empty for a server that asks for none.
+    """
+
+    def __init__(self, url: str, key: str = "", timeout_s: float = 60.0) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self._url, timeout=timeout_s)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self._url, timeout=timeout_s, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -79,11 +83,17 @@ class ApiClient:
         """Bring a version to Redis and to the replicas."""
         return self._call("POST", f"{_path(name)}/prefetch", params=_version(version))
 
-    def base_model(self) -> str:
-        """The id of the base model. Raises NotReady until the server is ready."""
+    def share(self, name: str, tenant: str | None) -> dict[str, Any]:
+        """Let a tenant use an adapter, None: every tenant."""
+        return self._call("PUT", _readers(name, tenant))
+
+    def unshare(self, name: str, tenant: str | None) -> dict[str, Any]:
+        """Undo `share`."""
+        return self._call("DELETE", _readers(name, tenant))
+
+    def require_ready(self) -> None:
+        """Raises ServiceError until the server is ready. Needs no key."""
         self._call("GET", "/readyz")
-        model: str = self._call("GET", "/v1/models", params={"limit": 1})["data"][0]["id"]
-        return model
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
@@ -99,6 +109,11 @@ class ApiClient:
 
 def _path(name: str) -> str:
     return f"/v1/adapters/{quote(name, safe='')}"
+
+
+def _readers(name: str, tenant: str | None) -> str:
+    who = "public" if tenant is None else f"shares/{quote(tenant, safe='')}"
+    return f"{_path(name)}/{who}"
 
 
 def _version(version: int | None) -> dict[str, int]:

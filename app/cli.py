@@ -9,7 +9,8 @@ import typer
 
 from app.bench_modules import find_bench_modules
 from app.cli_adapters import adapters
-from app.cli_options import ConfigFile, Set, given_settings
+from app.cli_keys import keys
+from app.cli_options import ConfigFile, Key, Set, given_settings
 from app.cli_usage import usage
 from contracts.errors import CallerError, InvalidRequest, ServingError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(adapters, name="adapters")
+app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
 
@@ -49,11 +51,13 @@ def serve(
     engine: Annotated[str | None, typer.Option(help="vllm, or echo: no model at all.")] = None,
     haproxy: Annotated[bool | None, typer.Option(help="HAProxy in front.")] = None,
     demo: Annotated[Path | None, typer.Option(help="Publish the adapters in this folder.")] = None,
+    key: Key = None,
     set_: Set = None,
 ) -> None:
     """Start everything on this machine: Valkey, Ray, the engine and the API."""
     from rich.console import Console
 
+    from app.config import read_api_key
     from app.local import serve_local
 
     given = {
@@ -65,7 +69,8 @@ def serve(
         "replica.engine": engine,
     }
     named = {key: value for key, value in given.items() if value is not None}
-    serve_local(given_settings(config, set_, named), demo=demo, console=Console())
+    settings = given_settings(config, set_, named)
+    serve_local(settings, demo=demo, console=Console(), key=read_api_key() if key is None else key)
 
 
 @models.command("prepare")

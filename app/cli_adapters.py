@@ -5,29 +5,28 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli_options import DEFAULT_URL, ConfigFile, Set, Url, given_settings
+from app.cli_options import DEFAULT_URL, ConfigFile, Key, Set, Url, api_client, given_settings
+from contracts.errors import InvalidRequest
 
 adapters = typer.Typer(no_args_is_help=True, help="Adapters of a server, and its stores.")
 
+Reader = Annotated[str | None, typer.Option("--tenant", help="Whom to share it with.")]
+Public = Annotated[bool, typer.Option("--public", help="Every tenant.")]
 Version = Annotated[int | None, typer.Option(min=1, help="The current one unless given.")]
 
 
 @adapters.command("push")
-def adapters_push(name: str, source: Path, url: Url = DEFAULT_URL) -> None:
+def adapters_push(name: str, source: Path, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Publish a PEFT folder or one .safetensors file as NAME."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         made = api.push(name, source)
     show_version(made)
 
 
 @adapters.command("list")
-def adapters_list(url: Url = DEFAULT_URL) -> None:
+def adapters_list(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """All adapters, one a line: name, version, rank, bytes."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         for entry in api.adapters():
             typer.echo(
                 f"{entry['name']}\t@{entry['version']}\trank {entry['rank']}\t"
@@ -36,11 +35,9 @@ def adapters_list(url: Url = DEFAULT_URL) -> None:
 
 
 @adapters.command("show")
-def adapters_show(name: str, url: Url = DEFAULT_URL) -> None:
+def adapters_show(name: str, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """One adapter and its versions, as JSON."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         show_json(api.show(name))
 
 
@@ -49,47 +46,70 @@ def adapters_rollback(
     name: str,
     to: Annotated[int | None, typer.Option(min=1, help="The one before, unless given.")] = None,
     url: Url = DEFAULT_URL,
+    key: Key = None,
 ) -> None:
     """Make an older version's bytes current again, as a new version."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         show_version(api.rollback(name, to))
 
 
 @adapters.command("pin")
-def adapters_pin(name: str, version: Version = None, url: Url = DEFAULT_URL) -> None:
+def adapters_pin(
+    name: str, version: Version = None, url: Url = DEFAULT_URL, key: Key = None
+) -> None:
     """Keep a version, however many come after it."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         show_version(api.pin(name, version))
 
 
 @adapters.command("unpin")
-def adapters_unpin(name: str, version: Version = None, url: Url = DEFAULT_URL) -> None:
+def adapters_unpin(
+    name: str, version: Version = None, url: Url = DEFAULT_URL, key: Key = None
+) -> None:
     """Let a version go when newer ones crowd it out."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         show_version(api.unpin(name, version))
 
 
 @adapters.command("prefetch")
-def adapters_prefetch(name: str, version: Version = None, url: Url = DEFAULT_URL) -> None:
+def adapters_prefetch(
+    name: str, version: Version = None, url: Url = DEFAULT_URL, key: Key = None
+) -> None:
     """Bring a version to Redis and to the replicas before anybody asks for it."""
-    from app.api_client import ApiClient
-
-    with ApiClient(url) as api:
+    with api_client(url, key) as api:
         show_version(api.prefetch(name, version))
 
 
-@adapters.command("delete")
-def adapters_delete(name: str, url: Url = DEFAULT_URL) -> None:
-    """Forget an adapter with all its versions."""
-    from app.api_client import ApiClient
+@adapters.command("share")
+def adapters_share(
+    name: str,
+    tenant: Reader = None,
+    public: Public = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Let another tenant, or every tenant, use an adapter."""
+    with api_client(url, key) as api:
+        show_json(api.share(name, chosen_reader(tenant, public)))
 
-    with ApiClient(url) as api:
+
+@adapters.command("unshare")
+def adapters_unshare(
+    name: str,
+    tenant: Reader = None,
+    public: Public = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Take that back."""
+    with api_client(url, key) as api:
+        show_json(api.unshare(name, chosen_reader(tenant, public)))
+
+
+@adapters.command("delete")
+def adapters_delete(name: str, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Forget an adapter with all its versions."""
+    with api_client(url, key) as api:
         api.delete(name)
     typer.echo(f"deleted {name}")
 
@@ -116,6 +136,13 @@ def adapters_gc(
     from app.maintenance import collect_garbage
 
     collect_garbage(given_settings(config, set_).cache, Console(), dry_run=dry_run)
+
+
+def chosen_reader(tenant: str | None, public: bool) -> str | None:
+    """The tenant, None for every one. Raises InvalidRequest unless it is one of the two."""
+    if (tenant is None) is not public:
+        raise InvalidRequest("give --tenant NAME, or --public")
+    return tenant
 
 
 def show_version(made: dict[str, Any]) -> None:

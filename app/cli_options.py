@@ -9,13 +9,27 @@ import typer
 from contracts.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from app.api_client import ApiClient
     from app.config import Settings
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting: replica.num_slots=64")]
 Url = Annotated[str, typer.Option(help="Where the server is.")]
 
+Key = Annotated[
+    str | None,
+    typer.Option(help="An API key. Better give it by FLORA_API_KEY: others see command lines."),
+]
+
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def api_client(url: str, key: str | None) -> "ApiClient":
+    """A client with the key that was given, or else that of the environment."""
+    from app.api_client import ApiClient
+    from app.config import read_api_key
+
+    return ApiClient(url, read_api_key() if key is None else key)
 
 
 def given_settings(

@@ -28,18 +28,24 @@ def publish_adapters(api: ApiClient, folder: Path, console: Console) -> list[str
     return names
 
 
-def snippets(url: str, base: str, adapters: list[str]) -> str:
-    """The same prompt for base and adapters, as curl and in Python."""
+def snippets(url: str, base: str, adapters: list[str], *, needs_key: bool = False) -> str:
+    """The same prompt for base and adapters, as curl and in Python.
+
+    A key is never shown: where one is needed, both read it from FLORA_API_KEY.
+    """
+    key_header = ' -H "Authorization: Bearer $FLORA_API_KEY"' if needs_key else ""
+    key = 'os.environ["FLORA_API_KEY"]' if needs_key else '"none"'
+    imports = "import os\n" if needs_key else ""
     models = [base, *(f"{base}:{name}" for name in adapters)]
     return f"""
 for model in {" ".join(models)}; do
-  curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
+  curl -s {url}/v1/chat/completions -H 'Content-Type: application/json'{key_header} -d '{{
     "model": "'$model'", "temperature": 0, "max_tokens": 40,
     "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'; echo
 done
 
-from openai import OpenAI
-client = OpenAI(base_url="{url}/v1", api_key="none")
+{imports}from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key={key})
 for model in {models}:
     answer = client.chat.completions.create(
         model=model, temperature=0, max_tokens=40,

@@ -10,7 +10,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.adapter_actions import delete, list_page, show
 from app.adapter_entry import adapter_entry, version_entries
+from app.adapter_shares import readers
 from app.door import Door
+from app.http_adapter_shares import readers_entry
 from app.http_auth import requires
 from app.http_body import bounded_chunks, read_body
 from app.http_models import PageLimit, list_object
@@ -48,11 +50,12 @@ def adapter_routes(door: Door) -> APIRouter:
 
     @router.get("/{name}")
     async def show_adapter(name: str, caller: reader) -> dict[str, Any]:
-        """The current version, and all kept ones."""
+        """The current version, all kept ones, and who else may use them."""
         kept = await show(door, caller, name)
         current = adapter_entry(door.base_model, kept.manifests[-1])
         versions = version_entries(door.base_model, kept.manifests, kept.pins)
-        return current | {"versions": versions}
+        shares = readers_entry(await readers(door, caller, name))
+        return current | shares | {"versions": versions}
 
     @router.delete("/{name}")
     async def delete_adapter(name: str, caller: writer) -> dict[str, Any]:

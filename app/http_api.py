@@ -1,9 +1,13 @@
 """The HTTP application of one door."""
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app.door import Door
 from app.http_access_log import LoggedApplication
+from app.http_adapter_shares import adapter_share_routes
 from app.http_adapter_versions import adapter_version_routes
 from app.http_adapters import adapter_routes
 from app.http_completions import completion_routes
@@ -12,15 +16,27 @@ from app.http_metrics import metrics_routes
 from app.http_models import model_routes
 
 
-def create_app(door: Door) -> FastAPI:
-    """All routes over `door`; the app holds no state of its own."""
+def create_app(door: Door, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """All routes over `door`; the app holds no state of its own.
+
+    Pages of `cors_origins` ("*": all) may call it from a browser, with their own keys.
+    """
     app = LoggedApplication(lambda: door.access, title="flora-serve", redirect_slashes=False)
     install_error_handlers(app)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-Id"],
+        )
     for router in (
         completion_routes(door),
         model_routes(door),
         adapter_routes(door),
         adapter_version_routes(door),
+        adapter_share_routes(door),
         metrics_routes(door),
     ):
         app.include_router(router)

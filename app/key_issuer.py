@@ -92,7 +92,7 @@ class KeyIssuer:
             raise InvalidRequest("there is no key with that id: see `flora keys list`", "key_id")
         return key
 
-    async def keys(self) -> AsyncIterator[ApiKey]:
+    async def all_keys(self) -> AsyncIterator[ApiKey]:
         """Every key that can be read, revoked ones included."""
         async for key_id in self._records.key_ids():
             try:
@@ -106,7 +106,7 @@ class KeyIssuer:
 
     async def has_usable(self) -> bool:
         """Whether any key opens anything now."""
-        async for key in self.keys():
+        async for key in self.all_keys():
             if key.is_usable(self._clock()):
                 return True
         return False
@@ -114,7 +114,7 @@ class KeyIssuer:
     async def copy_all(self) -> int:
         """Tell the copy of every key, after it was emptied or to be sure; how many there are."""
         num_keys = 0
-        async for key in self.keys():
+        async for key in self.all_keys():
             await self._copy.put(key)
             if key.is_revoked:
                 await self._copy.revoke(key.key_id)

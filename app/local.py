@@ -17,10 +17,12 @@ from types import FrameType
 from rich.console import Console
 
 from adapter_cache.valkey_server import ValkeyServer
+from app.access_policy import keys_required
 from app.api_client import ApiClient
 from app.config import DEFAULT_MODEL, Settings
 from app.demo_adapters import publish_adapters, snippets
 from app.grpc_environment import grpc_environment
+from app.key_maintenance import require_some_key
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
 from contracts.errors import InvalidRequest, NotReady, ServiceError, StoreUnavailable
 
@@ -32,11 +34,15 @@ _READY_TIMEOUT_S = 120.0
 _POLL_S = 0.5
 
 
-def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> None:
+def serve_local(settings: Settings, *, demo: Path | None, console: Console, key: str = "") -> None:
     """Start everything, publish the adapters in `demo`, and run until Ctrl-C or SIGTERM.
 
-    Leaves no process behind, however it ends. Raises ServiceError when a part does not start.
+    `key` is an API key for that publishing, where callers need one. Leaves no process behind,
+    however it ends. Raises ServiceError when a part does not start.
     """
+    needs_key = keys_required(settings)
+    if needs_key and demo and not key:
+        raise InvalidRequest("--demo publishes adapters: give a key by --key or FLORA_API_KEY")
     require_model(settings.replica.model)
     for port in filter(None, (settings.server.port, settings.server.grpc_port)):
         require_free_port(settings.server.host, port)
@@ -48,13 +54,16 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console) -> N
             valkey = _start_store(settings, stack, console)
             if valkey is not None:
                 settings = _with_redis(settings, valkey.url)
+            if needs_key:
+                require_some_key(settings.cache)
             _start_app(settings, stack, console)
             url = f"http://{_reachable(settings.server.host)}:{settings.server.port}"
-            with ApiClient(url) as api, console.status("waiting for the API"):
-                base = _wait_ready(api)
+            with ApiClient(url, key) as api, console.status("waiting for the API"):
+                _wait_ready(api)
                 names = publish_adapters(api, demo, console) if demo else []
             console.print(f"[green]ready[/] after {time.monotonic() - began_s:.0f} s at {url}")
-            console.print(snippets(url, base, names), highlight=False, markup=False, soft_wrap=True)
+            told = snippets(url, settings.base_model_name, names, needs_key=needs_key)
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
             _wait_for_end(valkey)
         except KeyboardInterrupt:
             console.print("stopping")
@@ -168,12 +177,12 @@ def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
         ray_cluster.run_app(settings)
 
 
-def _wait_ready(api: ApiClient) -> str:
-    """The base model's name, once engine and store answer through the API."""
+def _wait_ready(api: ApiClient) -> None:
+    """Until engine and store answer through the API."""
     deadline_s = time.monotonic() + _READY_TIMEOUT_S
     while True:
         try:
-            return api.base_model()
+            return api.require_ready()
         except ServiceError:
             if time.monotonic() > deadline_s:
                 raise

@@ -91,9 +91,12 @@ async def _with_stores(
 
 @contextmanager
 def reachable(cache: CacheConfig) -> Iterator[CacheConfig]:
-    """With a `redis_url`, if need be that of an embedded server that runs meanwhile."""
-    if cache.redis_url:
-        yield cache
+    """With a `redis_url`, if need be that of the embedded server that `flora serve` has started,
+    or of one that runs meanwhile.
+    """
+    url = cache.redis_url or ValkeyServer.running_url(cache.valkey_dir)
+    if url:
+        yield replace(cache, redis_url=url)
         return
     try:
         valkey = ValkeyServer.start(

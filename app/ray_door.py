@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from adapter_cache.remembering_registry import RememberingRegistry
-from app.access_policy import is_loopback, make_authoriser
+from app.access_policy import is_loopback, keys_required, make_authoriser
 from app.config import Settings, TuningSettings, WindowSettings
 from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
@@ -166,7 +166,12 @@ def window_tuning(settings: TuningSettings) -> WindowTuning:
 
 
 def door_app(settings: Settings, replica: serve.Application) -> serve.Application:
-    """The ingress over `replica`, ready for `serve.run`."""
+    """The ingress over `replica`, ready for `serve.run`.
+
+    Raises InvalidRequest for settings that would let everybody in: here, and not in a process that
+    Serve would start again and again.
+    """
+    keys_required(settings)
     deployment = serve.deployment(
         RayDoor,
         name="door",

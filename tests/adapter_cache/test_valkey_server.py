@@ -75,6 +75,19 @@ def test_a_killed_server_leaves_a_directory_that_works(tmp_path: Path) -> None:
         assert again.is_running
 
 
+def test_others_find_the_server_that_runs_over_a_directory(tmp_path: Path) -> None:
+    assert ValkeyServer.running_url(tmp_path) is None
+    with ValkeyServer.start(tmp_path) as server:
+        assert ValkeyServer.running_url(tmp_path) == server.url
+        # The process that was there, not who listens on its port now.
+        (tmp_path / "address").write_text(f"1 {server.port}")
+        assert ValkeyServer.running_url(tmp_path) is None
+        (tmp_path / "address").write_text(f"{server._process.pid} {server.port}")
+    assert ValkeyServer.running_url(tmp_path) is None
+    (tmp_path / "address").write_text("nonsense")
+    assert ValkeyServer.running_url(tmp_path) is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     program = (

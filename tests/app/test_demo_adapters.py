@@ -27,7 +27,7 @@ def test_folders_with_a_config_are_published_by_name(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert [path.name for path in find_adapters(tmp_path)] == ["a", "b"]
     with serving_in_a_thread() as url, ApiClient(url) as api:
-        assert api.base_model() == "tiny"
+        api.require_ready()
         assert publish_adapters(api, tmp_path, Console(quiet=True)) == ["a", "b"]
         assert [entry["name"] for entry in api.adapters(page_size=1)] == ["a", "b"]
         with pytest.raises(CallerError, match="does not exist"):
@@ -41,7 +41,7 @@ def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
 
 def test_no_server_is_not_ready() -> None:
     with ApiClient("http://127.0.0.1:1") as api, pytest.raises(NotReady):
-        api.base_model()
+        api.require_ready()
 
 
 def test_the_snippets_can_be_pasted() -> None:

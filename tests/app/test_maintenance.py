@@ -138,7 +138,7 @@ def test_an_entry_that_cannot_be_read_is_an_error_and_keeps_all_bytes(
     assert len([p for p in (tmp_path / "objects" / "blobs").rglob("*") if p.is_file()]) == 4
 
 
-def test_without_a_url_the_embedded_server_runs_meanwhile(
+def test_without_a_url_the_embedded_server_is_used_or_runs_meanwhile(
     cache: CacheConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -148,6 +148,9 @@ def test_without_a_url_the_embedded_server_runs_meanwhile(
     assert flora(embedded, "rebuild", monkeypatch=monkeypatch) == 0
     assert "2 of these recorded anew" in capsys.readouterr().out
     with ValkeyServer.start(tmp_path / "valkey") as server:
+        assert flora(embedded, "rebuild", monkeypatch=monkeypatch) == 0
+        assert "0 of these recorded anew" in capsys.readouterr().out
+        (tmp_path / "valkey" / "address").unlink()
         assert flora(embedded, "rebuild", monkeypatch=monkeypatch) == cli.EXIT_SERVICE
         assert "cache.redis_url" in capsys.readouterr().err
         kept = asyncio.run(resolve(replace(embedded, redis_url=server.url)))
