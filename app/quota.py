@@ -8,7 +8,7 @@ Times are whole microseconds: the script in Redis and this model count alike, to
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -85,6 +85,12 @@ class Standing:
 
 Verdict = Standing | ServingError
 """What a caller has left after its request was admitted, or why it was not."""
+
+
+def tightest(standings: Iterable[Standing | None]) -> Standing | None:
+    """What is left after several charges of one key."""
+    found = [standing for standing in standings if standing is not None]
+    return min(found, key=lambda s: (s.remaining_requests, s.remaining_tokens), default=None)
 
 
 def charge_of(
