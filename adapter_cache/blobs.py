@@ -24,10 +24,10 @@ class BlobTier(Protocol):
 class StreamedTier(Protocol):
     """A BlobTier whose bytes a thread can read, hash and write without the event loop."""
 
-    def read(self, digest: Digest, size_bytes: int) -> Arrival | None:
-        """`get` for a thread: it blocks. `size_bytes` is what the blob should have.
+    def read(self, digest: Digest, size_bytes: int, arrival: Arrival) -> bool:
+        """`get` for a thread: adds the bytes to `arrival` and blocks meanwhile; False: not here.
 
-        Raises StoreUnavailable.
+        `size_bytes` is what the blob should have. Raises StoreUnavailable.
         """
         ...
 

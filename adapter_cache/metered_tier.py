@@ -29,18 +29,18 @@ class MeteredTier:
     def is_streamed(self) -> bool:
         return isinstance(self.blobs, StreamedTier)
 
-    def read_streamed(self, digest: Digest, size_bytes: int) -> Arrival | None:
+    def read_streamed(self, digest: Digest, size_bytes: int, arrival: Arrival) -> bool:
         """See StreamedTier.read; counts as `read` does. Blocks."""
         assert isinstance(self.blobs, StreamedTier)
         started_s = self._clock()
         try:
-            arrival = self.blobs.read(digest, size_bytes)
+            has_bytes = self.blobs.read(digest, size_bytes, arrival)
         except StoreUnavailable:
             self.meter.errors.inc()
             raise
         self._is_failing = False
         self.meter.seconds.observe(self._clock() - started_s)
-        return arrival
+        return has_bytes
 
     async def read(self, digest: Digest) -> bytes | None:
         """See BlobTier.get; counts errors and time, and leaves the outcome to who verifies."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_cache.arrival import Arrival
-from adapter_cache.digest import is_digest, require_digest, verify_blob, verify_digest
+from adapter_cache.digest import is_digest, require_digest, verify_blob
 from adapter_cache.eviction import Resident, bytes_to_free, eviction_order
 from adapter_cache.frequency_file import open_sketch
 from adapter_cache.node_ledger import Ledger, locked_ledger, read_total_bytes
@@ -76,16 +76,19 @@ class NodeCache:
         """
         path = self._path(digest)
         arrival = blob if isinstance(blob, Arrival) else Arrival([blob])
-        verify_digest(digest, arrival.digest, arrival.size_bytes)
         try:
             with self._ledger() as ledger:
-                if not path.exists():
-                    self._make_room(ledger, arrival.size_bytes)
+                if path.exists():
+                    arrival.verify(digest)
+                else:
+                    self._make_room(ledger, digest, arrival)
                     self._write_or_evict(ledger, path, arrival)
                     ledger.total_bytes += arrival.size_bytes
                 self._touch(path)
         except OSError as error:
             raise Overloaded(f"cannot write to the node cache: {error.strerror}") from error
+        finally:
+            arrival.close()
         return path
 
     def pin(self, digest: Digest) -> Path | None:
@@ -165,7 +168,11 @@ class NodeCache:
         now_ns = self._clock_ns()
         os.utime(file, ns=(now_ns, now_ns))
 
-    def _make_room(self, ledger: Ledger, size_bytes: int) -> None:
+    def _make_room(self, ledger: Ledger, digest: Digest, arrival: Arrival) -> None:
+        size_bytes = arrival.size_bytes
+        if ledger.total_bytes + size_bytes > self._max_bytes:
+            # Nobody leaves for wrong bytes.
+            arrival.verify(digest)
         # What can never fit must not empty the cache first.
         if size_bytes <= self._max_bytes < ledger.total_bytes + size_bytes:
             self._evict(ledger, size_bytes)
@@ -195,23 +202,26 @@ class NodeCache:
                 ledger.total_bytes -= resident.size_bytes
                 self._evictions += 1
 
-    def _write_or_evict(self, ledger: Ledger, path: Path, blob: Arrival) -> None:
+    def _write_or_evict(self, ledger: Ledger, path: Path, arrival: Arrival) -> None:
         """Write; where others have filled the disk, give up as many bytes and try once more."""
         try:
-            self._write(path, blob)
+            self._write(path, arrival)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            self._free(ledger, self.residents(), blob.size_bytes)
-            self._write(path, blob)
+            arrival.verify(Digest(path.name))
+            self._free(ledger, self.residents(), arrival.size_bytes)
+            self._write(path, arrival)
 
-    def _write(self, path: Path, blob: Arrival) -> None:
+    def _write(self, path: Path, arrival: Arrival) -> None:
+        """The bytes are verified after the writing: another thread may still be hashing them."""
         # One name is enough: the ledger's lock admits one writer, who overwrites a crash's rest.
         incoming = self._directory / ".incoming"
         try:
-            blob.write(incoming)
+            arrival.write(incoming)
+            arrival.verify(Digest(path.name))
             os.replace(incoming, path)
-        except OSError:
+        except (OSError, AdapterCorrupt):
             incoming.unlink(missing_ok=True)
             raise
 

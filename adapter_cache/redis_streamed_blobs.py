@@ -11,7 +11,7 @@ from adapter_cache.redis_faults import translated
 from contracts.adapters import Digest
 from contracts.errors import StoreUnavailable
 
-_PIECE_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 17
 
 
 class RedisStreamedBlobs(RedisBlobs):
@@ -31,7 +31,7 @@ class RedisStreamedBlobs(RedisBlobs):
         super().__init__(clients, key_prefix, ttl_s)
         self._pool = pool
 
-    def read(self, digest: Digest, size_bytes: int) -> Arrival | None:
+    def read(self, digest: Digest, size_bytes: int, arrival: Arrival) -> bool:
         """See StreamedTier. Nothing is tried twice: there is another tier to ask."""
         key = self._key(digest)
         starts = range(0, max(size_bytes, 1), _PIECE_BYTES)
@@ -39,23 +39,22 @@ class RedisStreamedBlobs(RedisBlobs):
         ends = [*(at - 1 for at in starts[1:]), -1]
         pieces = [("GETRANGE", key, at, end) for at, end in zip(starts, ends, strict=True)]
         with translated():
-            arrival, left_ms = self._ask([*pieces, ("PTTL", key)])
+            left_ms = self._ask([*pieces, ("PTTL", key)], arrival)
         if not arrival.size_bytes:
-            return None
+            return False
         if left_ms < self._ttl_ms // 2:
             with suppress(StoreUnavailable), translated():
-                self._ask([("PEXPIRE", key, self._ttl_ms)])
-        return arrival
+                self._ask([("PEXPIRE", key, self._ttl_ms)], arrival)
+        return True
 
-    def _ask(self, commands: list[tuple[str | int, ...]]) -> tuple[Arrival, int]:
-        """The pieces that all commands but the last give, and the last one's number."""
+    def _ask(self, commands: list[tuple[str | int, ...]], arrival: Arrival) -> int:
+        """All commands but the last give pieces, that one a number."""
         connection = self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            arrival = Arrival()
             for _ in commands[:-1]:
                 arrival.add(connection.read_response())
-            return arrival, int(connection.read_response())
+            return int(connection.read_response())
         except BaseException:
             # Replies that nobody has read would be taken for those of the next commands.
             connection.disconnect()
