@@ -11,9 +11,12 @@ from app.http_adapter_shares import adapter_share_routes
 from app.http_adapter_versions import adapter_version_routes
 from app.http_adapters import adapter_routes
 from app.http_completions import completion_routes
+from app.http_embeddings import embedding_routes
 from app.http_errors import install_error_handlers
 from app.http_metrics import metrics_routes
 from app.http_models import model_routes
+from app.http_openapi import install_openapi
+from app.http_tokenize import tokenize_routes
 
 
 def create_app(door: Door, cors_origins: Sequence[str] = ()) -> FastAPI:
@@ -33,6 +36,8 @@ def create_app(door: Door, cors_origins: Sequence[str] = ()) -> FastAPI:
         )
     for router in (
         completion_routes(door),
+        tokenize_routes(door),
+        embedding_routes(door),
         model_routes(door),
         adapter_routes(door),
         adapter_version_routes(door),
@@ -40,4 +45,5 @@ def create_app(door: Door, cors_origins: Sequence[str] = ()) -> FastAPI:
         metrics_routes(door),
     ):
         app.include_router(router)
+    install_openapi(app)
     return app

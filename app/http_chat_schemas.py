@@ -1,7 +1,7 @@
 """What POST /v1/chat/completions accepts beside the common fields: messages and tools."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -124,10 +124,12 @@ class NamedToolChoice(Wire):
     function: NamedFunction
 
 
-class ChatFields(Wire):
-    """What the chat template sees; tokenising a chat takes it, too."""
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
+
+class TemplateFields(Wire):
+    """What the chat template sees beside the messages; tokenising a chat takes it, too."""
+
     tools: Annotated[list[Tool], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -139,21 +141,11 @@ class ChatFields(Wire):
     def _check_end(self) -> Self:
         if self.add_generation_prompt and self.continue_final_message:
             raise ValueError("'continue_final_message' excludes 'add_generation_prompt'")
-        for name in ChatFields.model_fields.keys() & (self.chat_template_kwargs or {}).keys():
+        for name in {"messages", *TemplateFields.model_fields} & (
+            self.chat_template_kwargs or {}
+        ).keys():
             raise ValueError(f"'chat_template_kwargs' has no '{name}': it is a field of its own")
         return self
-
-    def template_messages(self) -> list[Mapping[str, Any]]:
-        """All messages. Raises ValueError that names the message whose call is not JSON."""
-        made = []
-        for place, message in enumerate(self.messages):
-            try:
-                made.append(message.for_template())
-            except (ValueError, TypeError, RecursionError):
-                raise ValueError(
-                    f"'messages.{place}.tool_calls': arguments must be a JSON object"
-                ) from None
-        return made
 
     def template_options(self) -> dict[str, Any]:
         """What goes to the template beside the messages."""
@@ -168,9 +160,23 @@ class ChatFields(Wire):
         }
 
 
-class ChatBody(ChatFields, GenerationFields):
+def template_messages(messages: Sequence[ChatMessage]) -> list[Mapping[str, Any]]:
+    """All messages. Raises ValueError that names the message whose call is not JSON."""
+    made = []
+    for place, message in enumerate(messages):
+        try:
+            made.append(message.for_template())
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError(
+                f"'messages.{place}.tool_calls': arguments must be a JSON object"
+            ) from None
+    return made
+
+
+class ChatBody(TemplateFields, GenerationFields):
     """POST /v1/chat/completions."""
 
+    messages: Messages
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None

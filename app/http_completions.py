@@ -14,7 +14,7 @@ from app.chat_format import ChatFormat
 from app.door import Door
 from app.http_auth import requires
 from app.http_body import parse_body
-from app.http_chat_schemas import ChatBody, ChatFields
+from app.http_chat_schemas import ChatBody, ChatMessage, TemplateFields, template_messages
 from app.http_limits import timeout_of
 from app.http_schemas import CompletionBody, GenerationFields
 from app.http_sse import respond
@@ -54,7 +54,7 @@ async def answer_chat(door: Door, request: Request, caller: Caller, body: ChatBo
     """Admit, generate and answer one conversation."""
     door.model(body.model).ref(caller)
     door.require_room(caller)
-    prompt = await chat_prompt(door, body)
+    prompt = await chat_prompt(door, body.messages, body)
     max_tokens = body.max_completion_tokens or body.max_tokens
     room = room_for_answer(len(prompt), max_tokens, (await door.info()).max_model_len_tokens)
     sampling = replace(
@@ -103,13 +103,15 @@ async def answer_text(
     return await _answer(door, request, caller, body, answering, wire)
 
 
-async def chat_prompt(door: Door, chat: ChatFields, *, specials: bool = False) -> tuple[int, ...]:
+async def chat_prompt(
+    door: Door, messages: Sequence[ChatMessage], fields: TemplateFields, *, specials: bool = False
+) -> tuple[int, ...]:
     """A conversation's token ids. Raises InvalidRequest."""
     try:
-        messages = chat.template_messages()
+        made = template_messages(messages)
     except ValueError as error:
         raise InvalidRequest(str(error), "messages") from None
-    return await door.prompts.encode_chat(messages, chat.template_options(), specials=specials)
+    return await door.prompts.encode_chat(made, fields.template_options(), specials=specials)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,13 @@ class Prompts:
         """Each token by its name in the vocabulary."""
         return [str(name) for name in self._tokenizer.convert_ids_to_tokens(list(token_ids))]
 
+    async def decode_text(self, token_ids: Sequence[int]) -> str:
+        """`decode`, of any number of them."""
+        if len(token_ids) <= self._max_inline_characters:
+            return self.decode(token_ids)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.decode, token_ids)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return str(self._backend.decode(list(token_ids), skip_special_tokens=False))
