@@ -1,11 +1,12 @@
 """A server as a user starts it, for benchmarks: `flora serve` on a free port, ended afterwards."""
 
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -52,7 +53,13 @@ def wait_ready(
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on.
+
+    Below those that the system gives to whoever asks for any: a server that binds it half a minute
+    later, when many others have started, still finds it free.
+    """
+    for port in random.sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no TCP port is free")
