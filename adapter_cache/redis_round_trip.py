@@ -29,7 +29,7 @@ class RedisRoundTrip:
         self._clients = clients
         self._asked: list[_Asked] = []
         self._scripts: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[list[Any]]] = set()
         self.num_trips = 0
 
     def script(self, text: str) -> str:
@@ -56,30 +56,30 @@ class RedisRoundTrip:
     def _leave(self) -> None:
         asked, self._asked = self._asked, []
         self.num_trips += 1
-        task = asyncio.get_running_loop().create_task(self._travel(asked))
+        task = asyncio.get_running_loop().create_task(self._send(asked))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._arrive(asked, done))
 
-    async def _travel(self, asked: Sequence[_Asked]) -> None:
-        try:
-            found = iter(await self._send([c for commands, _ in asked for c in commands]))
-        except BaseException as error:
-            # The task is cancelled when the process ends: nobody may wait for it for ever.
-            ours = isinstance(error, Exception)
-            for _, replies in asked:
-                if not replies.done():
-                    replies.set_exception(
-                        error if ours else StoreUnavailable("the adapter store is closed")
-                    )
-            if not ours:
-                raise
-            return
+    def _arrive(self, asked: Sequence[_Asked], trip: "asyncio.Task[list[Any]]") -> None:
+        """Give everybody theirs, whatever became of the trip: nobody may wait for it for ever."""
+        self._tasks.discard(trip)
+        error: BaseException | None
+        if trip.cancelled():
+            error = StoreUnavailable("the adapter store is closed")
+        else:
+            error = trip.exception()
+        found = iter(trip.result() if error is None else ())
         for commands, replies in asked:
-            mine = [next(found) for _ in commands]
-            if not replies.done():
+            mine = [next(found) for _ in commands] if error is None else []
+            if replies.done():
+                continue
+            if error is None:
                 replies.set_result(mine)
+            else:
+                replies.set_exception(error)
 
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+    async def _send(self, asked: Sequence[_Asked]) -> list[Any]:
+        commands = [command for theirs, _ in asked for command in theirs]
         async with self._clients.reading() as redis:
             try:
                 pipeline = redis.pipeline(transaction=False)

@@ -12,6 +12,7 @@ from app.cli_adapters import adapters
 from app.cli_keys import keys
 from app.cli_options import ConfigFile, Key, Set, given_settings
 from app.cli_usage import usage
+from app.cli_window import window
 from contracts.errors import CallerError, InvalidRequest, ServingError
 
 EXIT_CALLER = 1
@@ -30,6 +31,7 @@ app.add_typer(adapters, name="adapters")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
+app.command()(window)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ each answer before asking again never meets its own last request.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from contracts.access import Caller, Quota
 from contracts.errors import InvalidRequest, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
+_NOT_AWAY = -math.inf
 _MAX_BILLS = 256
 _MAX_RELEASES = 256
 
@@ -70,7 +72,7 @@ class Quotas:
         self._max_releases = max_releases
         self._metrics = metrics or DoorMetrics()
         self._clock = clock
-        self._away_until_s = -float("inf")
+        self._away_until_s = _NOT_AWAY
         self._held: dict[str, _Held] = {}
         self._ends: dict[str, dict[str, tuple[Release, Quota]]] = {}
         self._num_ends = 0
@@ -134,7 +136,7 @@ class Quotas:
             await asyncio.gather(self._sender, return_exceptions=True)
 
     async def _settle(self, bills: Sequence[Bill]) -> list[list[Outcome]]:
-        if self._clock() >= self._away_until_s:
+        if self._may_ask():
             try:
                 async with asyncio.timeout(self._timeout_s):
                     outcomes = await self._ledger.settle(bills)
@@ -149,8 +151,18 @@ class Quotas:
         self._metrics.quota_fallbacks.inc(sum(len(bill.charges) for bill in bills))
         return self._own.settle_now([replace(bill, releases=()) for bill in bills])
 
+    def _may_ask(self) -> bool:
+        """Whether the ledger is there; once in a pause somebody finds out whether it is again."""
+        if self._away_until_s == _NOT_AWAY:
+            return True
+        now_s = self._clock()
+        if now_s < self._away_until_s:
+            return False
+        self._away_until_s = now_s + self._pause_s
+        return True
+
     def _lost(self, error: Exception) -> None:
-        if self._clock() >= self._away_until_s + self._pause_s:
+        if self._away_until_s == _NOT_AWAY:
             _LOG.warning("this door counts quotas by itself: %s", str(error) or "no answer in time")
         self._away_until_s = self._clock() + self._pause_s
 
@@ -208,6 +220,10 @@ class Quotas:
             _LOG.error("could not give quotas back", exc_info=sender.exception())
 
     def _acknowledge(self, bills: Sequence[Bill]) -> None:
+        """The ledger has answered, and knows of these ends."""
+        if self._away_until_s != _NOT_AWAY:
+            _LOG.info("quotas are counted in the store again")
+            self._away_until_s = _NOT_AWAY
         for bill in bills:
             ends = self._ends.get(bill.key_id, {})
             for release in bill.releases:

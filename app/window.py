@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from adapter_cache.registry_guard import AlwaysWhole, Guard
-from app.ask import Ask as Ask
+from app.ask import Ask
 from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
 from app.prefetch import Prefetcher

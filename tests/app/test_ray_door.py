@@ -15,6 +15,7 @@ from ray import cloudpickle, serve
 from app.config import Settings, load_settings
 from app.ray_cluster import start_cluster, stop_cluster, stop_serve
 from app.ray_door import door_app
+from app.ray_tuning import tune_windows
 from tests.app import parts
 from tests.app.parts import CountingReplica, make_tokenizer
 
@@ -80,6 +81,29 @@ def test_requests_that_come_together_share_a_group(url: str) -> None:
     assert {a.status_code for a in answers} == {200}
     assert {c["text"] for a in answers for c in a.json()["choices"]} == {"base0 base1 base2 "}
     assert max(seen()[0]) > 1
+
+
+def test_the_window_is_tuned_while_requests_run_and_drops_none(url: str) -> None:
+    async def post_and_tune() -> list[httpx.Response]:
+        posting = asyncio.ensure_future(post_many(url))
+        for size, wait_s in ((1, 0.0), (3, 0.01), (64, 0.05)):
+            await asyncio.sleep(0.05)
+            changes = {"max_batch_size": size, "wait_s": wait_s, "adaptive": False}
+            assert await asyncio.to_thread(tune_windows, changes) == 1
+            if size == 1:
+                posting = asyncio.gather(posting, post_many(url))
+        first, second = await posting
+        return [*first, *second]
+
+    answers = asyncio.run(post_and_tune())
+    assert [a.status_code for a in answers] == [200] * 16
+    with pytest.raises(ValueError, match="max_batch_size"):
+        tune_windows({"max_batch_size": 0})
+    tune_windows({"max_batch_size": 1})
+    before = len(seen()[0])
+    asyncio.run(post_many(url))
+    assert seen()[0][before:] == [1] * 8
+    tune_windows({"max_batch_size": 64})
 
 
 def test_a_stream_comes_step_by_step(url: str) -> None:
