@@ -15,9 +15,13 @@ _WINDOW_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 
 
 
 class DoorMetrics:
-    """Counters of one ingress process, in a registry of their own."""
+    """Counters of one ingress process, in a registry of their own.
 
-    def __init__(self) -> None:
+    `door_id` tells it from the others behind the same address.
+    """
+
+    def __init__(self, door_id: str = "") -> None:
+        self.door_id = door_id
         self.registry = CollectorRegistry()
         self.registry.register(LoopTasks())
         self.windows = self._counter("flora_windows", "Windows of requests that were opened.")

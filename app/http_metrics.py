@@ -18,6 +18,7 @@ def metrics_routes(door: Door) -> APIRouter:
     async def scrape() -> Response:
         """Prometheus' text form; replicas that do not answer in time are left out."""
         texts = await door.replica_metrics()
-        return Response(merged(door.metrics.render(), texts), media_type=CONTENT_TYPE_LATEST)
+        page = merged(door.metrics.render(), texts, door.metrics.door_id)
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -49,7 +49,7 @@ class RayDoor(GrpcDoor):
         self._stores = open_stores(settings.cache)
         self._cors_origins = settings.server.cors_origins
         await _require_safe_eviction(self._stores)
-        metrics = DoorMetrics()
+        metrics = DoorMetrics(serve.get_replica_context().replica_id.unique_id)
         self._telemetry = DoorTelemetry(settings, self._stores, metrics)
         guard = registry_guard(self._stores, metrics.registry_rebuilds.inc)
         self._guarding = asyncio.ensure_future(guard.run())

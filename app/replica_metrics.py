@@ -10,18 +10,20 @@ from prometheus_client.samples import Sample
 _LOG = logging.getLogger(__name__)
 
 LABEL = "replica"
+DOOR_LABEL = "door"
 
 
-def merged(own: bytes, replicas: Mapping[str, bytes]) -> bytes:
-    """`own` text, and each replica's with its id as the label `replica`.
+def merged(own: bytes, replicas: Mapping[str, bytes], door_id: str = "") -> bytes:
+    """`own` text with `door_id`, if any, as the label `door`; each replica's with its id as
+    `replica`. A scrape reaches one door of several, and their counts must not be mixed up.
 
     Prometheus refuses a page that names a family twice, so that equal ones become one. A text that
     cannot be read, or that gives a family another type, is left out as far as that goes.
     """
-    if not replicas:
+    if not replicas and not door_id:
         return own
     families: dict[str, Metric] = {}
-    _add(families, own, {})
+    _add(families, own, {DOOR_LABEL: door_id} if door_id else {})
     for replica_id, text in sorted(replicas.items()):
         try:
             _add(families, text, {LABEL: replica_id})

@@ -46,8 +46,14 @@ def current_request() -> RequestContext:
 
 def enter_request(context: RequestContext) -> Callable[[], None]:
     """Make `context` the current one of this task and its children; gives the way back."""
-    token = _CURRENT.set(context)
-    return lambda: _CURRENT.reset(token)
+    _CURRENT.set(context)
+
+    def leave() -> None:
+        # A stream's end may come in another task than its beginning.
+        if _CURRENT.get() is context:
+            _CURRENT.set(None)
+
+    return leave
 
 
 def request_id_of(given: str | None, new_id: Callable[[], str]) -> str:

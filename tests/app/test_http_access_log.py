@@ -1,8 +1,6 @@
 """One line, one count and one id for each request over HTTP, whatever became of it."""
 
 import asyncio
-import logging
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +14,7 @@ from app.http_api import create_app
 from contracts.access import Caller, Scope
 from contracts.adapters import TenantId
 from contracts.errors import Unauthorized
+from tests.app.access_lines import lines as lines
 from tests.app.parts import CountingReplica, make_client, make_door, publish, serving
 
 CALLER = Caller("key7", TenantId("acme"), frozenset(Scope))
@@ -27,18 +26,6 @@ class OneKey:
         if authorization != "Bearer secret":
             raise Unauthorized("no")
         return CALLER
-
-
-@pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[Any]]:
-    """The records of the access log; fields are their attributes."""
-    caplog.set_level(logging.DEBUG, logger="app.access_log")
-    found: list[Any] = []
-    handler = logging.Handler()
-    handler.emit = found.append  # type: ignore[method-assign]
-    logging.getLogger("app.access_log").addHandler(handler)
-    yield found
-    logging.getLogger("app.access_log").removeHandler(handler)
 
 
 async def until(done: Any) -> None:

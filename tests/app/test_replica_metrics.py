@@ -59,6 +59,15 @@ def test_no_replica_changes_nothing() -> None:
     assert merged(own, {}) == own
 
 
+def test_a_doors_own_counts_have_its_name() -> None:
+    own = page({"redis": 3})
+    for texts in ({}, {"r": page({"redis": 4})}):
+        found = [s for s in samples(merged(own, texts, "d1")) if "replica" not in s.labels]
+        assert found
+        assert {s.labels.pop("door") for s in found} == {"d1"}
+        assert found == samples(own)
+
+
 def test_a_text_that_cannot_be_read_costs_only_itself() -> None:
     own = b"# TYPE a gauge\na 1\n"
     texts = {
