@@ -67,7 +67,7 @@ HTTP_OF = {
 }
 
 
-@pytest.mark.parametrize("error", sorted(STATUS, key=lambda e: e.__name__))
+@pytest.mark.parametrize("error", sorted(STATUS, key=str))
 def test_both_tables_mean_the_same(error: type[ServingError]) -> None:
     assert http_errors.status_of(error("x")) in HTTP_OF[status_of(error("x"))]
 

@@ -72,8 +72,8 @@ class EchoServer:
 
 
 @contextmanager
-def echo_server(folder: Path, step_s: float) -> Iterator[EchoServer]:
-    """A ready server; a token takes the engine `step_s`."""
+def echo_server(folder: Path, step_s: float, *words: str) -> Iterator[EchoServer]:
+    """A ready server; a token takes the engine `step_s`. `words` are options of `flora serve`."""
     make_tokenizer().save_pretrained(folder / BASE)
     valkey = ValkeyServer.start(folder / "valkey-0")
     options = {
@@ -86,7 +86,7 @@ def echo_server(folder: Path, step_s: float) -> Iterator[EchoServer]:
     with ExitStack() as stack:
         stack.callback(valkey.stop)
         console = Console(file=sys.stderr)
-        url = stack.enter_context(served(folder / BASE, folder, console, *flags))
+        url = stack.enter_context(served(folder / BASE, folder, console, *flags, *words))
         server = EchoServer(url, folder, valkey)
         stack.callback(server.close)
         yield server
