@@ -76,6 +76,7 @@ async def _opened(door: Door, caller: Caller, request: pb.GenerateRequest) -> As
     began_s = loop.time()
     name = door.model(request.model)
     adapter = name.ref(caller)
+    door.require_room(caller)
     timeout_s = timeout_of(request, door.limits.request_timeout_s)
     prompt = await prompt_ids(door, request)
     sampling = await sampling_of(door, request, len(prompt))

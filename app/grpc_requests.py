@@ -1,12 +1,13 @@
 """From messages to what the door knows: prompts and sampling, with the HTTP API's bounds."""
 
+import json
 from collections.abc import Collection
 
 from app.door import Door
 from app.prompts import room_for_answer
 from app.protos.flora.v1 import flora_pb2 as pb
 from contracts.errors import InvalidRequest
-from contracts.generation import Sampling
+from contracts.generation import Sampling, Structure, StructureKind
 
 MAX_MESSAGES = 4096
 MAX_STOPS = 16
@@ -14,6 +15,7 @@ MAX_STOP_CHARACTERS = 4096
 MAX_STOP_TOKENS = 64
 MAX_BIASES = 1024
 MAX_BIAS = 100.0
+MAX_ALTERNATIVES = 1024
 
 RANGES: dict[str, tuple[float, float]] = {
     "max_tokens": (1, 2**31 - 1),
@@ -33,6 +35,11 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Field of Sampling to its least and its greatest value."""
 
+_KINDS: dict[str, StructureKind] = {
+    "json_schema": "json_schema",
+    "regex": "regex",
+    "grammar": "grammar",
+}
 _OVER_ZERO = ("top_p", "repetition_penalty")
 _ROLES = ("system", "developer", "user", "assistant")
 
@@ -67,6 +74,7 @@ async def sampling_of(door: Door, request: pb.GenerateRequest, num_prompt_tokens
         raise _invalid("min_tokens", f"is over the {room} tokens that the answer may have")
     return Sampling(
         max_tokens=room,
+        structure=await _structure(door, wire),
         stop=_stops(wire),
         stop_token_ids=_stop_ids(wire, info.vocab_size),
         logit_bias=_biases(wire, info.vocab_size),
@@ -81,6 +89,25 @@ def timeout_of(request: pb.GenerateRequest, max_s: float) -> float:
     if not 0 < request.timeout_s < float("inf"):
         raise InvalidRequest("'timeout_s' is over 0", "timeout_s")
     return min(request.timeout_s, max_s)
+
+
+async def _structure(door: Door, wire: pb.Sampling) -> Structure | None:
+    """The bound on the text, once it is known that the engine can keep to it."""
+    name = wire.WhichOneof("structure")
+    if name is None or (name == "json_object" and not wire.json_object):
+        return None
+    if name == "json_object":
+        structure = Structure("json_object")
+    elif name == "one_of":
+        if not 1 <= len(wire.one_of.texts) <= MAX_ALTERNATIVES:
+            raise _invalid(name, f"has 1 to {MAX_ALTERNATIVES} texts")
+        structure = Structure("choice", json.dumps(list(wire.one_of.texts)))
+    else:
+        structure = Structure(_KINDS[name], getattr(wire, name))
+    if not structure.spec and name != "json_object":
+        raise _invalid(name, "is not empty")
+    await door.grammars.require(structure, name)
+    return structure
 
 
 def _messages(conversation: pb.Conversation) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from app.grpc_requests import RANGES, prompt_ids, sampling_of, timeout_of
 from app.http_schemas import CompletionBody
 from app.protos.flora.v1 import flora_pb2 as pb
 from contracts.errors import InvalidRequest, PromptTooLong
-from contracts.generation import Sampling
+from contracts.generation import Sampling, Structure
 from tests.app.parts import MAX_LEN, VOCAB, make_door
 
 DOOR = make_door()
@@ -96,6 +96,43 @@ async def test_what_only_the_model_can_judge_is_judged(fields: Any, param: str) 
     with pytest.raises(InvalidRequest) as caught:
         await read(asks(**fields))
     assert caught.value.param == param
+
+
+class Grammars:
+    """Takes every structure but one."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Structure, str]] = []
+
+    async def require(self, structure: Structure, param: str) -> None:
+        self.asked.append((structure, param))
+        if structure.spec == "(":
+            raise InvalidRequest("unbalanced", param)
+
+    async def aclose(self) -> None:
+        return
+
+
+async def test_a_bound_on_the_text_is_judged_before_the_engine_hears_of_it() -> None:
+    grammars = Grammars()
+    door = make_door()
+    door.grammars = grammars
+    for fields, structure in (
+        ({"json_schema": "{}"}, Structure("json_schema", "{}")),
+        ({"json_object": True}, Structure("json_object")),
+        ({"regex": "a+"}, Structure("regex", "a+")),
+        ({"grammar": 'root ::= "a"'}, Structure("grammar", 'root ::= "a"')),
+        ({"one_of": pb.Alternatives(texts=["a", "b"])}, Structure("choice", '["a", "b"]')),
+    ):
+        assert (await read(asks(**fields), door)).structure == structure
+        assert grammars.asked[-1] == (structure, next(iter(fields)))
+    assert (await read(asks(json_object=False), door)).structure is None
+    for wrong in ({"regex": "("}, {"regex": ""}, {"one_of": pb.Alternatives()}):
+        with pytest.raises(InvalidRequest) as caught:
+            await read(asks(**wrong), door)
+        assert caught.value.param == next(iter(wrong))
+    with pytest.raises(InvalidRequest, match="no structured output"):
+        await read(asks(regex="a"))
 
 
 async def test_an_answer_has_the_room_that_is_left() -> None:
