@@ -44,7 +44,7 @@ for _ = 1, tonumber(ARGV[5]) do
   at = at + 4
 end
 
-local replies, num_streams = {{}}, redis.call('ZCARD', KEYS[2])
+local replies, num_streams, added = {{}}, redis.call('ZCARD', KEYS[2]), false
 while at <= #ARGV do
   local id, streams, wanted = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local refused, wait = {Limit.NONE:d}, 0
@@ -64,7 +64,7 @@ while at <= #ARGV do
       for number = 0, streams - 1 do
         redis.call('ZADD', KEYS[2], string.format('%.0f', now + lease), id .. '/' .. number)
       end
-      redis.call('PEXPIRE', KEYS[2], math.ceil(lease / 1000) + 1000)
+      added = true
     end
   end
   replies[#replies + 1] = refused
@@ -74,6 +74,7 @@ while at <= #ARGV do
   at = at + 3
 end
 
+if added then redis.call('PEXPIRE', KEYS[2], math.ceil(lease / 1000) + 1000) end
 local last = math.max(requests, tokens)
 if last > now then
   local r, t = string.format('%.0f', requests), string.format('%.0f', tokens)
