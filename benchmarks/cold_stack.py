@@ -17,6 +17,7 @@ from adapter_cache.redis_blobs import RedisBlobs
 from adapter_cache.redis_connect import RedisClients
 from adapter_cache.redis_streamed_blobs import redis_blob_tier
 from adapter_cache.valkey_server import ValkeyServer
+from benchmarks.vllm_methods import load_row
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey, Digest
 from contracts.generation import GenerateRequest, Sampling
 from flora.layout import AdapterLayout
@@ -25,6 +26,9 @@ from replicas.config import ReplicaConfig
 from replicas.replica import Replica
 from replicas.vllm_engine import VllmEngine
 
+_LOADED_IDS = 1 << 24
+"""Beyond those that the engine gives to digests."""
+
 
 class ColdStack:
     """Puts adapters where a benchmark wants them, and times answers."""
@@ -32,12 +36,14 @@ class ColdStack:
     def __init__(
         self,
         replica: Replica,
+        engine: VllmEngine,
         fetcher: AdapterFetcher,
         hot: RedisBlobs,
         objects: FsspecObjects,
         layout: AdapterLayout,
     ) -> None:
         self.replica = replica
+        self._engine = engine
         self.fetcher = fetcher
         self.hot = hot
         self.objects = objects
@@ -58,6 +64,12 @@ class ColdStack:
                 if delta.error is not None:
                     raise delta.error
         return perf_counter() - started_s
+
+    async def load(self, key: AdapterKey) -> None:
+        """Bring an adapter to its slot as a request would, without the request."""
+        self._count += 1
+        async with self.fetcher.hold(key) as row:
+            await load_row(self._engine.llm, _LOADED_IDS + self._count, row)
 
     async def make(self, place: str, rank: int, seed: int) -> AdapterKey:
         """A new random adapter in `place` ("slot", "node", "redis" or "store") and all below."""
@@ -98,11 +110,12 @@ async def cold_stack(config: ReplicaConfig, folder: Path, store: Path) -> AsyncI
             [hot, objects],
             limits=FetchLimits.of(cache),
         )
-        replica = Replica(VllmEngine(config), fetcher)
+        engine = VllmEngine(config)
+        replica = Replica(engine, fetcher)
         try:
             info = await replica.start()
             layout = AdapterLayout.from_json(info.layout_json)
-            stack = ColdStack(replica, fetcher, hot, objects, layout)
+            stack = ColdStack(replica, engine, fetcher, hot, objects, layout)
             await stack.ttft_s(BASE, (1, 2, 3))
             yield stack
         finally:

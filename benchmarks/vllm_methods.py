@@ -122,6 +122,10 @@ class Method:
             )
         )
 
+    async def load(self, index: int) -> None:
+        """Bring adapter `index` to the device, and nothing else."""
+        await self._llm.add_lora(self._adapters[index])
+
     async def activation_hold_s(self) -> list[float]:
         """How long each slot activation since the last call held the engine loop."""
         (held,) = await self._llm.collective_rpc("flora_activation_hold_s")
@@ -166,6 +170,11 @@ class Method:
             args.max_loras = args.max_cpu_loras = num_adapters
             args.max_lora_rank = self._rank
         return args
+
+
+async def load_row(engine: AsyncLLM, number: int, row: Path) -> None:
+    """Bring a row to its slot, and nothing else; `number` is one that no request has."""
+    await engine.add_lora(LoRARequest(row.name, number, str(row)))
 
 
 def write_rows(layout: AdapterLayout, count: int, folder: Path) -> list[Path]:
