@@ -5,7 +5,8 @@ request has a prompt of its own and, but for the baseline, an adapter that was n
 lies in one tier: the node cache, Redis or the object store. Before each, one request for another
 adapter runs, so that all find the machine in the same state, and then nothing for a moment. Added
 is what it takes beyond the median of adapters that are in their slot. The same for vLLM's own LoRA
-of equal size from files on tmpfs. Tiers take turns in a random order. Ceiling: a copy of the row from memory, about 0.1 ms.
+of equal size from files on tmpfs. Tiers take turns in a random order. Ceiling: a copy of the row
+from memory, about 0.1 ms.
 """
 
 import argparse
