@@ -48,6 +48,7 @@ def serve(
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="server.host")] = None,
     port: Annotated[int | None, typer.Option(help="server.port")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="server.grpc_port; 0: none.")] = None,
     model: Annotated[str | None, typer.Option(help="A folder or a Hugging Face name.")] = None,
     name: Annotated[str | None, typer.Option(help="What clients call the base model.")] = None,
     engine: Annotated[str | None, typer.Option(help="vllm, or echo: no model at all.")] = None,
@@ -65,6 +66,7 @@ def serve(
     given = {
         "server.host": host,
         "server.port": port,
+        "server.grpc_port": grpc_port,
         "server.served_model_name": name,
         "server.haproxy": haproxy,
         "replica.model": model,

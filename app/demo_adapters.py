@@ -52,3 +52,14 @@ for model in {models}:
         messages=[{{"role": "user", "content": "{_QUESTION}"}}])
     print(model, "->", answer.choices[0].message.content)
 """
+
+
+def grpc_snippet(address: str, model: str, *, needs_key: bool = False) -> str:
+    """One streamed answer with grpcurl, which learns the messages from the server."""
+    key_header = ' -H "authorization: Bearer $FLORA_API_KEY"' if needs_key else ""
+    return f"""
+grpcurl -plaintext{key_header} -d '{{
+  "model": "{model}", "sampling": {{"temperature": 0, "max_tokens": 40}},
+  "conversation": {{"messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}}}' \\
+  {address} flora.v1.Generation/GenerateStream
+"""

@@ -20,7 +20,7 @@ from adapter_cache.valkey_server import ValkeyServer
 from app.access_policy import keys_required
 from app.api_client import ApiClient
 from app.config import DEFAULT_MODEL, Settings
-from app.demo_adapters import publish_adapters, snippets
+from app.demo_adapters import grpc_snippet, publish_adapters, snippets
 from app.grpc_environment import grpc_environment
 from app.key_maintenance import require_some_key
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
@@ -63,6 +63,12 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console, key:
                 names = publish_adapters(api, demo, console) if demo else []
             console.print(f"[green]ready[/] after {time.monotonic() - began_s:.0f} s at {url}")
             told = snippets(url, settings.base_model_name, names, needs_key=needs_key)
+            if settings.server.grpc_port:
+                address = f"{_reachable(settings.server.host)}:{settings.server.grpc_port}"
+                model = (
+                    f"{settings.base_model_name}:{names[0]}" if names else settings.base_model_name
+                )
+                told += grpc_snippet(address, model, needs_key=needs_key)
             console.print(told, highlight=False, markup=False, soft_wrap=True)
             _wait_for_end(valkey)
         except KeyboardInterrupt:

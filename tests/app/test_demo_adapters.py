@@ -5,10 +5,12 @@ from pathlib import Path
 
 import orjson
 import pytest
+from google.protobuf.json_format import ParseDict
 from rich.console import Console
 
 from app.api_client import ApiClient
-from app.demo_adapters import find_adapters, publish_adapters, snippets
+from app.demo_adapters import find_adapters, grpc_snippet, publish_adapters, snippets
+from app.protos.flora.v1.flora_pb2 import GenerateRequest
 from contracts.errors import CallerError, InvalidAdapter, NotReady
 from tests.app.parts import serving_in_a_thread
 from tests.flora.adapters import make_bytes
@@ -53,3 +55,12 @@ def test_the_snippets_can_be_pasted() -> None:
     assert curl[:3] == ["curl", "-s", "http://h:1/v1/chat/completions"]
     assert orjson.loads(curl[curl.index("-d") + 1].rstrip(";"))["model"] == "MODEL"
     compile(python, "snippet", "exec")
+
+
+def test_the_grpc_snippet_can_be_pasted() -> None:
+    words = shlex.split(grpc_snippet("h:2", "tiny:a", needs_key=True))
+    assert words[:2] == ["grpcurl", "-plaintext"]
+    body = ParseDict(orjson.loads(words[words.index("-d") + 1]), GenerateRequest())
+    assert (body.model, body.sampling.max_tokens) == ("tiny:a", 40)
+    assert words[-2:] == ["h:2", "flora.v1.Generation/GenerateStream"]
+    assert "authorization" not in grpc_snippet("h:2", "tiny")
