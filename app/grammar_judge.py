@@ -22,8 +22,6 @@ from contracts.generation import Structure
 
 _LOG = logging.getLogger(__name__)
 _MAX_VERDICTS = 1024
-_GRACE_S = 5.0
-"""How much longer the worker may take to say that a structure took too long."""
 _MAX_LINE_BYTES = 8 * MAX_SPEC_BYTES
 
 
@@ -35,8 +33,9 @@ def worker_command(model: str, timeout_s: float) -> tuple[str, ...]:
 class GrammarJudge:
     """The GrammarCheck over one worker process, one structure at a time.
 
-    The worker refuses what takes it longer than `timeout_s`. A worker that is silent, or that ends,
-    is started again. Verdicts are kept by the structure's digest. At most `max_waiting` wait.
+    The worker refuses what takes it longer than `timeout_s`. One that is silent for `grace_s` more,
+    or that ends, is started again. Verdicts are kept by the structure's digest. At most
+    `max_waiting` wait.
     """
 
     def __init__(
@@ -44,11 +43,13 @@ class GrammarJudge:
         command: Sequence[str],
         *,
         timeout_s: float = 2.0,
+        grace_s: float = 5.0,
         start_timeout_s: float = 60.0,
         max_waiting: int = 64,
     ) -> None:
         self._command = command
         self._timeout_s = timeout_s
+        self._grace_s = grace_s
         self._start_timeout_s = start_timeout_s
         self._max_waiting = max_waiting
         self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
@@ -105,7 +106,7 @@ class GrammarJudge:
         worker = await self._ready()
         settled = False
         try:
-            async with asyncio.timeout(self._timeout_s + _GRACE_S):
+            async with asyncio.timeout(self._timeout_s + self._grace_s):
                 answer = await _ask(worker, orjson.dumps(asdict(structure)))
             settled = answer is not None
         except TimeoutError:
