@@ -7,6 +7,7 @@ from app.access_log import AccessLog
 from app.config import Settings
 from app.door_metrics import DoorMetrics
 from app.logs import Logs
+from app.observers import Observers
 from app.otel_tracing import make_tracer
 from app.redis_usage_log import RedisUsageLog
 from app.request_metrics import RequestMetrics
@@ -33,9 +34,7 @@ class DoorTelemetry:
         self.spans = RequestSpans(tracer)
         self.access = AccessLog(registry, tracer)
         requests = RequestMetrics(registry, settings.metrics.max_tenants, self.access.age_s)
-        self.observers: tuple[RequestObserver, ...] = (requests, self.access)
-        if settings.tracing.otlp_endpoint:
-            self.observers += (self.spans,)
+        others: list[RequestObserver] = [self.access, self.spans]
         self._usage: UsageLog | None = None
         if settings.usage.enabled:
             sink = RedisUsageLog(
@@ -45,7 +44,8 @@ class DoorTelemetry:
             )
             self._usage = UsageLog(sink, settings.usage, registry, time.time)
             self._writing = asyncio.ensure_future(self._usage.run())
-            self.observers += (self._usage,)
+            others.append(self._usage)
+        self.observers = (Observers(requests, *others),)
 
     async def aclose(self) -> None:
         """Send what is left, after the last request and before the stores are closed."""

@@ -19,7 +19,7 @@ class FastHistogram:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one value; one on a bound is not above it."""
+        """Count one value; what equals a bound counts below it."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 

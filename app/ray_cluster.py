@@ -36,8 +36,14 @@ def start_cluster(
         proxy_location=ProxyLocation.HeadOnly,
         http_options={"host": settings.server.host, "port": settings.server.port},
         grpc_options=grpc_options(settings.server),
-        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        logging_config=quiet_logging(settings),
     )
+
+
+def quiet_logging(settings: Settings) -> LoggingConfig:
+    """Ray Serve's own lines in the form of ours; its access log would repeat ours."""
+    encoding = settings.log.format.upper()
+    return LoggingConfig(log_level="WARNING", enable_access_log=False, encoding=encoding)
 
 
 def grpc_options(server: ServerSettings) -> dict[str, object] | None:
@@ -52,7 +58,7 @@ def grpc_options(server: ServerSettings) -> dict[str, object] | None:
 
 def run_app(settings: Settings) -> None:
     """Deploy the application; returns when its replicas run. Raises EngineFailed with the cause."""
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    quiet = quiet_logging(settings)
     try:
         serve.run(build(settings), name=_APP_NAME, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:

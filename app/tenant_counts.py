@@ -44,41 +44,57 @@ class TenantCounts:
         self._other = TenantUse()
         # Requests lately, of shown tenants and of as many more that may take their places.
         self._weights: dict[TenantId, float] = {}
+        self._candidates: dict[TenantId, float] = {}
+        self._least = 0.0  # no shown tenant weighs less
         self._until_halved = _HALVE_AFTER * max_tenants
 
     def add(self, tenant: TenantId, use: TenantUse) -> None:
         """Count `use` for `tenant`."""
-        self._weigh(tenant, use.num_requests)
-        shown = self._shown.get(tenant)
-        if shown is None and self._deserves(tenant):
-            shown = self._shown[tenant] = TenantUse()
-        (self._other if shown is None else shown).add(use)
+        self._age(use.num_requests)
+        if tenant in self._shown:
+            self._weights[tenant] += use.num_requests
+        elif not self._promoted(tenant, self._weighed(tenant, use.num_requests)):
+            self._other.add(use)
+            return
+        self._shown[tenant].add(use)
 
     def items(self) -> Iterator[tuple[str, TenantUse]]:
         """Each name with its sums, OTHER last."""
         yield from self._shown.items()
         yield OTHER, self._other
 
-    def _weigh(self, tenant: TenantId, weight: float) -> None:
-        weights = self._weights
-        if tenant not in weights and len(weights) >= 2 * self._max_tenants:
+    def _weighed(self, tenant: TenantId, weight: float) -> float:
+        """What a tenant that is not shown weighs by now."""
+        candidates = self._candidates
+        if tenant not in candidates and len(candidates) >= self._max_tenants:
             # The newcomer inherits the least weight: it may have come before.
-            least = min((t for t in weights if t not in self._shown), key=weights.__getitem__)
-            weights[tenant] = weights.pop(least)
-        weights[tenant] = weights.get(tenant, 0.0) + weight
+            least = min(candidates, key=candidates.__getitem__)
+            candidates[tenant] = candidates.pop(least)
+        candidates[tenant] = candidates.get(tenant, 0.0) + weight
+        return candidates[tenant]
+
+    def _promoted(self, tenant: TenantId, weight: float) -> bool:
+        """Whether `tenant` has numbers of its own from now on, for which another may have to go."""
+        if len(self._shown) >= self._max_tenants:
+            # Twice as much: equals must not take turns.
+            if weight <= 2 * self._least:
+                return False
+            least = min(self._weights, key=self._weights.__getitem__)
+            self._least = self._weights[least]
+            if weight <= 2 * self._least:
+                return False
+            self._candidates[least] = self._weights.pop(least)
+            self._other.add(self._shown.pop(least))
+        self._weights[tenant] = self._candidates.pop(tenant)
+        self._shown[tenant] = TenantUse()
+        return True
+
+    def _age(self, weight: float) -> None:
         self._until_halved -= weight
-        if self._until_halved <= 0:
-            self._until_halved = _HALVE_AFTER * self._max_tenants
+        if self._until_halved > 0:
+            return
+        self._until_halved = _HALVE_AFTER * self._max_tenants
+        self._least /= 2
+        for weights in (self._weights, self._candidates):
             for name in weights:
                 weights[name] /= 2
-
-    def _deserves(self, tenant: TenantId) -> bool:
-        """Whether `tenant` gets numbers of its own, for which another may have to go."""
-        if len(self._shown) < self._max_tenants:
-            return True
-        least = min(self._shown, key=self._weights.__getitem__)
-        # Twice as much: equals must not take turns.
-        if self._weights[tenant] <= 2 * self._weights[least]:
-            return False
-        self._other.add(self._shown.pop(least))
-        return True

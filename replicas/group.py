@@ -111,7 +111,7 @@ class Group:
                 for companion in self._companions:
                     companion.began(request.adapter)
                     stack.callback(companion.ended, request.adapter)
-            row, passed = await self._turn(request, stack)
+            row, passed = await self._turn(index, request, stack)
             self._trace[index].fetched()
             self._running[index] = await self._engine.submit(
                 request, row, self._wake, passed.priority
@@ -129,7 +129,7 @@ class Group:
             self._wake.set()
 
     async def _turn(
-        self, request: GenerateRequest, stack: AsyncExitStack
+        self, index: int, request: GenerateRequest, stack: AsyncExitStack
     ) -> tuple[Path | None, Pass]:
         """The row's file, and a pass into the engine. The file is held, but not while it waits:
         what is queued could be more than fits the node.
@@ -140,7 +140,9 @@ class Group:
         stack.callback(passed.leave)
         if not passed.is_in:
             await held.aclose()
+            self._trace[index].queued()
             await passed.turn()
+            self._trace[index].admitted()
             row = await self._hold(request, held)
         return row, passed
 

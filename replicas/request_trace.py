@@ -22,6 +22,14 @@ class RequestTrace:
         self._num_tokens = 0
         self._num_open_choices = request.sampling.n
 
+    def queued(self) -> None:
+        """The engine is full."""
+        self._next("replica.queue")
+
+    def admitted(self) -> None:
+        """There is a place; the row may have gone meanwhile."""
+        self._next("replica.fetch")
+
     def fetched(self) -> None:
         """The row is on the node, or there is none."""
         self._next("replica.submit")

@@ -23,7 +23,7 @@ from tests.adapter_cache.servers import redis_url as redis_url
 from tests.adapter_cache.servers import valkey_url as valkey_url
 from tests.app.test_usage_log import end, until
 
-WORD = st.text(st.characters(exclude_categories=("Cs",)), max_size=10)
+WORD = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 COUNT = st.integers(0, 2**40)
 SECONDS = st.floats(0, 4e9, allow_nan=False)
 RECORDS = st.builds(

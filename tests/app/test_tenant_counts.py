@@ -36,7 +36,7 @@ def test_names_are_bounded_sums_exact_and_no_number_falls(
         total.add(use(prompt, generated))
         shown = {name: numbers(found) for name, found in counts.items()}
         assert len(shown) <= max_tenants + 1
-        assert len(counts._weights) <= 2 * max_tenants
+        assert max(len(counts._weights), len(counts._candidates)) <= max_tenants
         assert tuple(map(sum, zip(*shown.values(), strict=True))) == numbers(total)
         for name in shown.keys() & before.keys():
             assert all(a >= b for a, b in zip(shown[name], before[name], strict=True))

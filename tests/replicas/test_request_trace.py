@@ -59,6 +59,8 @@ def ended(tracer: FakeTracer) -> list[tuple[str, str]]:
 def test_the_parts_of_a_request_follow_each_other() -> None:
     tracer = FakeTracer()
     trace = RequestTrace(tracer, make_request())
+    trace.queued()
+    trace.admitted()
     trace.fetched()
     trace.submitted()
     trace.take(TokenDelta(0, token_ids=(5,)))
@@ -66,11 +68,13 @@ def test_the_parts_of_a_request_follow_each_other() -> None:
     assert ended(tracer) == [
         ("replica", ""),
         ("replica.fetch", ""),
+        ("replica.queue", ""),
+        ("replica.fetch", ""),
         ("replica.submit", ""),
         ("engine.prefill", ""),
         ("engine.decode", ""),
     ]
-    assert [span.parent for span in tracer.spans] == ["up"] + ["up/replica"] * 4
+    assert [span.parent for span in tracer.spans] == ["up"] + ["up/replica"] * 6
     assert tracer.spans[0].facts == {"prompt_tokens": 3, "generated_tokens": 3}
 
 
@@ -92,7 +96,10 @@ def test_all_choices_must_end() -> None:
 
 
 STEPS = st.lists(
-    st.sampled_from(["fetched", "submitted", "token", "stop", "error", "end"]), max_size=12
+    st.sampled_from(
+        ["queued", "admitted", "fetched", "submitted", "token", "stop", "error", "end"]
+    ),
+    max_size=12,
 )
 
 
