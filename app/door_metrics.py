@@ -1,6 +1,6 @@
 """What a door counts, in Prometheus' form. No labels by tenant or adapter: they are millions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -33,46 +33,40 @@ class DoorMetrics:
         self.running = Gauge(
             "flora_running_requests", "Prompts that have not ended.", registry=self.registry
         )
-        self.resolve_seconds = Histogram(
+        self.resolve_seconds = self._histogram(
             "flora_registry_resolve_seconds",
             "The one look-up of a window's adapters, failed ones too.",
-            buckets=_RESOLVE_BUCKETS_S,
-            registry=self.registry,
+            _RESOLVE_BUCKETS_S,
         )
         self.waiting = Gauge(
-            "flora_waiting_requests",
-            "Prompts that wait for a window.",
-            registry=self.registry,
+            "flora_waiting_requests", "Prompts that wait for a window.", registry=self.registry
         )
-        self.window_requests = Histogram(
-            "flora_window_requests",
-            "Prompts of one window.",
-            buckets=_WINDOW_BUCKETS,
-            registry=self.registry,
+        self.window_requests = self._histogram(
+            "flora_window_requests", "Prompts of one window.", _WINDOW_BUCKETS
         )
-        self.window_wait_seconds = Histogram(
+        self.window_wait_seconds = self._histogram(
             "flora_window_wait_seconds",
             "From a prompt's admission to the opening of its window.",
-            buckets=_WINDOW_BUCKETS_S,
-            registry=self.registry,
+            _WINDOW_BUCKETS_S,
         )
-        self.shed = Counter(
-            "flora_shed_requests",
-            "Prompts refused because a bounded queue was full.",
-            ["bound"],
-            registry=self.registry,
+        self.shed = self._counter(
+            "flora_shed_requests", "Prompts refused because a bounded queue was full.", "bound"
         )
-        self.rate_limited = Counter(
-            "flora_rate_limited_requests",
-            "Prompts refused by a quota.",
-            ["limit"],
-            registry=self.registry,
+        self.rate_limited = self._counter(
+            "flora_rate_limited_requests", "Prompts refused by a quota.", "limit"
         )
         self.quota_fallbacks = self._counter(
             "flora_quota_fallbacks", "Prompts that a door charged by itself, without the store."
         )
         self.registry_rebuilds = self._counter(
             "flora_registry_rebuilds", "Rebuilds of the registry from the object store."
+        )
+
+        self.num_stale_answers: Callable[[], int] = lambda: 0
+        self.watch(
+            "flora_registry_stale_answers",
+            "Names answered from memory while the registry was away.",
+            lambda: self.num_stale_answers(),
         )
 
     def render(self) -> bytes:
@@ -83,8 +77,11 @@ class DoorMetrics:
         """Show at each scrape what somebody else counts."""
         self.registry.register(_Watched(name, text, count))
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
 
 
 class _Watched(Collector):

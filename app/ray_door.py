@@ -10,6 +10,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from adapter_cache.registry_guard import Guard
 from adapter_cache.remembering_registry import RememberingRegistry
 from app.access_policy import is_loopback, keys_required, make_authoriser
 from app.config import Settings, TuningSettings, WindowSettings
@@ -53,18 +54,8 @@ class RayDoor(GrpcDoor):
         self._telemetry = DoorTelemetry(settings, self._stores, metrics)
         guard = registry_guard(self._stores, metrics.registry_rebuilds.inc)
         self._guarding = asyncio.ensure_future(guard.run())
-        self._names = RememberingRegistry(
-            self._stores.registry,
-            guard=guard,
-            max_age_s=settings.cache.stale_max_s,
-            # Before the window gives up: what is cut off from outside teaches it nothing.
-            timeout_s=0.8 * settings.window.store_timeout_s,
-        )
-        metrics.watch(
-            "flora_registry_stale_answers",
-            "Names answered from memory while the registry was away.",
-            lambda: self._names.num_stale_answers,
-        )
+        self._names = make_names(settings, self._stores, guard)
+        metrics.num_stale_answers = lambda: self._names.num_stale_answers
         self._quotas = make_quotas(settings, self._stores, metrics)
         dispatcher = RayDispatcher(replica)
         self._prefetcher = Prefetcher(dispatcher)
@@ -133,6 +124,17 @@ async def _require_safe_eviction(stores: Stores) -> None:
         await stores.clients.require_safe_eviction()
     except StoreUnavailable as error:
         _LOG.warning("starting without the adapter registry: %s", error)
+
+
+def make_names(settings: Settings, stores: Stores, guard: Guard) -> RememberingRegistry:
+    """The registry as the window asks it."""
+    return RememberingRegistry(
+        stores.registry,
+        guard=guard,
+        max_age_s=settings.cache.stale_max_s,
+        # Before the window gives up: what is cut off from outside teaches it nothing.
+        timeout_s=0.8 * settings.window.store_timeout_s,
+    )
 
 
 def make_quotas(settings: Settings, stores: Stores, metrics: DoorMetrics) -> Quotas:

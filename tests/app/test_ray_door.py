@@ -85,18 +85,16 @@ def test_requests_that_come_together_share_a_group(url: str) -> None:
 
 def test_the_window_is_tuned_while_requests_run_and_drops_none(url: str) -> None:
     async def post_and_tune() -> list[httpx.Response]:
-        posting = asyncio.ensure_future(post_many(url))
+        posting = [asyncio.create_task(post_many(url))]
         for size, wait_s in ((1, 0.0), (3, 0.01), (64, 0.05)):
             await asyncio.sleep(0.05)
             changes = {"max_batch_size": size, "wait_s": wait_s, "adaptive": False}
             assert await asyncio.to_thread(tune_windows, changes) == 1
-            if size == 1:
-                posting = asyncio.gather(posting, post_many(url))
-        first, second = await posting
-        return [*first, *second]
+            posting.append(asyncio.create_task(post_many(url)))
+        return [answer for answers in await asyncio.gather(*posting) for answer in answers]
 
     answers = asyncio.run(post_and_tune())
-    assert [a.status_code for a in answers] == [200] * 16
+    assert [a.status_code for a in answers] == [200] * 32
     with pytest.raises(ValueError, match="max_batch_size"):
         tune_windows({"max_batch_size": 0})
     tune_windows({"max_batch_size": 1})
