@@ -11,7 +11,7 @@ from typing import Protocol
 from adapter_cache.registry_guard import AlwaysWhole, Guard
 from app.api_key import ApiKey, parse_key_text
 from contracts.access import Caller
-from contracts.errors import AdapterCorrupt, ServiceError, StoreUnavailable
+from contracts.errors import AdapterCorrupt, NotReady, ServiceError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 _CANNOT_SAY = "Keys cannot be checked now."
@@ -163,7 +163,7 @@ class CachedKeyring:
         if self._outage and (self._asking or self._clock() < self._ask_again_at_s):
             return self._recall(key_id)
         task = self._asking.get(key_id) or self._start(key_id)
-        if self._outage and known is not None and known.key is not None:
+        if self._outage and self._can_recall(key_id):
             # Nobody waits for a store that was away a moment ago, if memory can answer.
             return self._recall(key_id)
         return await asyncio.shield(task)
@@ -192,6 +192,9 @@ class CachedKeyring:
             # The trouble of one key is no outage for the others.
             _LOG.warning("%s", error)
             raise StoreUnavailable(_CANNOT_SAY) from None
+        except NotReady:
+            # The store answers, but may lack this key: no outage for those that it has.
+            return self._recall(key_id)
         except ServiceError as error:
             self._fail(error.message)
         except TimeoutError:
@@ -220,6 +223,10 @@ class CachedKeyring:
     def _recall(self, key_id: str) -> ApiKey | None:
         """From memory alone. Raises StoreUnavailable where it has nothing recent."""
         known = self._known.get(key_id)
-        if known is None or self._clock() - known.asked_at_s >= self._stale_max_s:
+        if known is None or not self._can_recall(key_id):
             raise StoreUnavailable(_CANNOT_SAY)
         return known.key
+
+    def _can_recall(self, key_id: str) -> bool:
+        known = self._known.get(key_id)
+        return known is not None and self._clock() - known.asked_at_s < self._stale_max_s
