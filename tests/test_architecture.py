@@ -24,6 +24,7 @@ EDGES = {
     "starlette": "http_",
     "uvicorn": "http_",
     "grpc": "grpc_",
+    "opentelemetry": "otel_",
 }
 """Vendor package -> how the name of every file that imports it begins."""
 
