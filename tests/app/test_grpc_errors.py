@@ -1,6 +1,7 @@
 """The table of gRPC statuses, and what goes beside a status."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,14 +17,17 @@ from app.grpc_errors import (
     status_of,
     trailers_of,
 )
+from app.grpc_services import SERVICES
 from contracts.errors import (
     InvalidRequest,
     NotReady,
     Overloaded,
     RateLimited,
+    ServiceError,
     ServingError,
     Unauthorized,
 )
+from tests.app.test_grpc_security import SCOPES
 
 
 class Context:
@@ -73,10 +77,27 @@ def test_both_tables_mean_the_same(error: type[ServingError]) -> None:
 
 
 def test_a_group_without_a_row_is_our_fault() -> None:
-    class Unheard(ServingError):
-        code = "unheard"
+    for group in (ServiceError, ServingError):
+        assert group not in STATUS
+        assert status_of(group("x")) == grpc.StatusCode.INTERNAL
 
-    assert status_of(Unheard("x")) == grpc.StatusCode.INTERNAL
+
+def test_the_page_has_every_code_with_its_status() -> None:
+    errors: list[type[ServingError]] = [*STATUS, ServiceError, ServingError]
+    assert rows("Code") == {error.code: status_of(error("")).name for error in errors}
+
+
+def test_the_page_has_every_method_with_its_scope() -> None:
+    served = {f"{s.full_name}/{m.name}": m.name for s in SERVICES for m in s.methods}
+    assert rows("Method") == {path: SCOPES.get(name, "none") for path, name in served.items()}
+
+
+def rows(first: str) -> dict[str, str]:
+    """First two cells of the page's table whose head begins with `first`."""
+    page = (Path(__file__).resolve().parents[2] / "docs/grpc-api.md").read_text()
+    table = page.split(f"| {first} |")[1].split("\n\n")[0]
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].strip("| `"): cells[1].strip("| `") for cells in lines}
 
 
 def test_what_may_be_tried_again_says_when() -> None:
