@@ -1,6 +1,7 @@
 """When a window closes, who is in it, who is refused, and what leaving frees."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -17,6 +18,7 @@ from contracts.adapters import AdapterKey, TenantId
 from contracts.errors import DeadlineExceeded, NotReady, Overloaded, ServingError
 from contracts.generation import GenerateRequest, Sampling, TokenBatch, TokenDelta
 from contracts.replica import ReplicaInfo
+from tests.app.parts import CountingReplica
 
 
 class Holding:
@@ -204,3 +206,35 @@ async def test_a_stop_tells_those_who_wait_and_lets_nobody_in() -> None:
     with pytest.raises(NotReady):
         gather.open([make_ask("r2")])
     assert (gather.num_waiting, window.num_running) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_everybody_ends_and_no_bound_is_broken(seed: int) -> None:
+    rng = random.Random(seed)
+    window = Window(MemoryStore(), LocalDispatcher(CountingReplica(0.0005)), store_timeout_s=1)
+    limits = GatherLimits(5, RoomLimits(20, 12))
+    gather = Gather(window, TimerBell(), WindowTuning(3, 0.001), limits=limits)
+    ends: list[str | ServingError] = []
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(rng.random() * 0.2)
+        if rng.random() < 0.1:
+            gather.tune(WindowTuning(rng.randint(1, 8), rng.choice([0.0, 0.002])))
+        try:
+            [stream] = gather.open([make_ask(f"r{number}", rng.choice("abc"))])
+        except Overloaded as error:
+            ends.append(error)
+            return
+        assert window.num_running <= 5
+        assert gather.num_waiting <= 20 + 5
+        if rng.random() < 0.3:
+            await asyncio.sleep(rng.random() * 0.01)
+            stream.close()
+        ends.append(await outcome(stream))
+
+    async with asyncio.timeout(8):
+        await asyncio.gather(*(one(number) for number in range(300)))
+    assert len(ends) == 300
+    assert (gather.num_waiting, window.num_running) == (0, 0)
+    assert {type(end) for end in ends} <= {str, Overloaded}
+    await window.aclose()

@@ -122,6 +122,25 @@ async def test_streams_at_a_time(valkey_url: str, prefix: str) -> None:
     await clients.close()
 
 
+async def test_one_key_has_one_quota_at_all_doors(valkey_url: str, prefix: str) -> None:
+    clients = [RedisClients.connect(valkey_url) for _ in range(3)]
+    doors = [
+        make_door(
+            quotas=Quotas(RedisLedger(RedisRoundTrip(each), 60, prefix), MemoryLedger(60)),
+            auth=ByName(),
+        )
+        for each in clients
+    ]
+    statuses = []
+    for number in range(6):
+        async with make_client(doors[number % 3]) as client:
+            answer = await client.post("/v1/completions", json=body(), headers=key("few"))
+            statuses.append(answer.status_code)
+    assert statuses == [200, 200, 429, 429, 429, 429]
+    for each in clients:
+        await each.close()
+
+
 async def test_a_caller_may_ask_for_less_time() -> None:
     replica = CountingReplica(step_s=0.05)
     door = make_limited(replica, limits=DoorLimits(request_timeout_s=5, ready_timeout_s=0.2))
