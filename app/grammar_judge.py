@@ -26,8 +26,20 @@ _MAX_LINE_BYTES = 8 * MAX_SPEC_BYTES
 
 
 def worker_command(model: str, timeout_s: float) -> tuple[str, ...]:
-    """The program that judges structures for the vocabulary of `model`, each in `timeout_s`."""
-    return (sys.executable, "-m", "app.vllm_grammar_worker", model, str(timeout_s))
+    """The program that judges structures for the vocabulary of `model`, each in `timeout_s`.
+
+    It makes way for engines and doors.
+    """
+    return (
+        "nice",
+        "-n",
+        "5",
+        sys.executable,
+        "-m",
+        "app.vllm_grammar_worker",
+        model,
+        str(timeout_s),
+    )
 
 
 class GrammarJudge:

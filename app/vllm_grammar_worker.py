@@ -127,8 +127,6 @@ def serve(compiler: Compiler, timeout_s: float, lines: TextIO, answers: TextIO) 
 
 
 if __name__ == "__main__":
-    # Engines and doors go first.
-    os.nice(5)
     # Libraries print to standard output at times; the answers have it to themselves.
     answers_only, sys.stdout = sys.stdout, sys.stderr
     made = Compiler(sys.argv[1])
