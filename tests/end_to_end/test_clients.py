@@ -241,18 +241,18 @@ def test_langchain(url: str) -> None:
         base_url=f"{url}/v1",
         api_key="none",
         temperature=0,
-        max_tokens=32,  # type: ignore[arg-type, call-arg]
+        max_tokens=32,
     )
     whole = chat.invoke("How do I boil an egg?")
     assert whole.content
     parts = list(chat.stream("How do I boil an egg?"))
     assert "".join(str(part.content) for part in parts) == whole.content
     called = chat.bind_tools([WEATHER], tool_choice="required").invoke("Is it cold?")
-    assert called.tool_calls[0]["name"] == "weather"  # type: ignore[attr-defined]
+    assert called.tool_calls[0]["name"] == "weather"
     schema = {"title": "egg", "description": "An egg", **EGG_SCHEMA}
     made = chat.with_structured_output(schema, method="json_schema").invoke("An egg, please")
     assert isinstance(made, dict)
-    assert Egg.model_validate(made)
+    assert Egg.model_validate(made).style in ("soft", "hard")
 
 
 def test_litellm(url: str) -> None:
