@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import traceback
+from copy import copy
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from typing import Any
@@ -29,6 +30,7 @@ class LogQueue(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Everything that must be read now: arguments, the request at hand, the stack."""
+        record = copy(record)
         record.msg, record.args = record.getMessage(), None
         if record.exc_info and record.exc_info[1] is not None:
             record.exc_text = stack_of(record.exc_info[1])
@@ -125,10 +127,12 @@ class Logs:
         return self._handler.num_dropped
 
     def close(self) -> None:
-        """Write what waits."""
-        logging.getLogger().removeHandler(self._handler)
-        self._listener.stop()
-        self._writer.close()
+        """Write what waits. Safe to call twice."""
+        root = logging.getLogger()
+        if self._handler in root.handlers:
+            root.removeHandler(self._handler)
+            self._listener.stop()
+            self._writer.close()
 
 
 def _writer(settings: LogSettings, process: str) -> logging.Handler:

@@ -17,19 +17,16 @@ from app import cli
 from app.grpc_services import caller_of
 from app.protos.flora.v1 import flora_pb2 as pb
 from benchmarks.served import free_port
+from tests.app.canaries import ANSWER, CANARY, answered, chat, odd, refused
 from tests.app.collector import Collector, collecting
 from tests.app.grpc_parts import METHODS
 from tests.end_to_end.echo_server import BASE, EchoServer, echo_server
-from tests.flora.adapters import make_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SENT = f"00-{TRACE}-b7ad6b7169203331-01"
-CANARY = "canarybird"
-ANSWER = " ".join(str(byte) for byte in CANARY.encode())
-"""What the engine `echo` answers to it."""
 
 
 class Telemetry:
@@ -117,10 +114,6 @@ def telemetry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telemetry]:
             found.grpc.close()
 
 
-def chat(content: str, **more: Any) -> dict[str, Any]:
-    return {"model": BASE, "messages": [{"role": "user", "content": content}], **more}
-
-
 def test_a_request_is_one_trace_one_line_and_one_record(telemetry: Telemetry) -> None:
     server = telemetry.server
     server.http.headers["authorization"] = f"Bearer {telemetry.key}"
@@ -182,44 +175,13 @@ def test_the_page_of_metrics_is_as_documented(telemetry: Telemetry) -> None:
     assert 'replica="' in page
 
 
-def hostile_requests(telemetry: Telemetry) -> list[int]:
-    """Canaries in every place that is the caller's; the statuses that came back."""
-    http = telemetry.http
-    weights, config = make_bytes()
-    bad_config = json.dumps({**json.loads(config), CANARY: CANARY}).encode()
-    answers = [
-        http.post("/v1/chat/completions", json=chat(CANARY, max_tokens=60, user=CANARY)),
-        http.post("/v1/chat/completions", json=chat(CANARY, stop=[CANARY], stream=True)),
-        http.post("/v1/completions", json={"model": BASE, "prompt": CANARY, "max_tokens": 40}),
-        http.post("/v1/completions", json={"model": BASE, "prompt": CANARY * 400}),
-        http.post("/v1/completions", json={"model": BASE, "prompt": {CANARY: 1}}),
-        http.post("/v1/completions", json={"model": BASE, "prompt": "x", CANARY: CANARY}),
-        http.post("/v1/completions", json={"model": BASE, "prompt": "x", "max_tokens": CANARY}),
-        http.post("/v1/completions", content=b'{"prompt": "' + CANARY.encode()),
-        http.post("/v1/completions", content=CANARY.encode() * 300_000),
-        http.post("/v1/chat/completions", json=chat("x", tools=[{"type": CANARY}])),
-        http.post("/v1/chat/completions", json=chat("x", response_format={"type": CANARY})),
-        http.get(f"/v1/models/{BASE}", params={"api_key": CANARY}),
-        http.get(f"/{CANARY}"),
-        http.get("/v1/models", headers={"authorization": f"Bearer {CANARY}"}),
-        http.get("/v1/models", headers={"authorization": f"Basic {CANARY}"}),
-        http.get("/v1/models", headers={"x-request-id": f"{CANARY} {CANARY}"}),
-        http.get("/v1/models", headers={"traceparent": CANARY, "tracestate": CANARY}),
-        http.put("/v1/adapters/bad", files={"config": bad_config, "weights": weights}),
-        http.put("/v1/adapters/bad", files={"config": config, "weights": CANARY.encode()}),
-        http.put("/v1/adapters/bad", files={CANARY: config}),
-        http.put("/v1/adapters/bad", content=CANARY.encode()),
-        http.post("/v1/adapters/mine/rollback", json={"version": CANARY}),
-    ]
-    return [answer.status_code for answer in answers]
-
-
 def test_no_prompt_no_answer_and_no_key_is_in_anything_that_the_server_writes(
     telemetry: Telemetry,
 ) -> None:
-    statuses = hostile_requests(telemetry)
-    assert statuses[:3] == [200, 200, 200]
-    assert all(400 <= status < 500 for status in statuses[3:11] + statuses[12:15]), statuses
+    requests = [*answered(), *odd(), *refused()]
+    statuses = [telemetry.http.request(**request).status_code for request in requests]
+    assert max(statuses) < 500
+    assert statuses.count(200) == len(answered()) + len(odd())
     metadata = (("authorization", f"Bearer {telemetry.key}"), ("traceparent", SENT))
     call = caller_of(telemetry.grpc, METHODS["Generate"])
     told = call(pb.GenerateRequest(model=BASE, text=CANARY), metadata=metadata, timeout=20)
