@@ -8,6 +8,7 @@ A server short of memory may evict them: that forgets use, never a limit.
 """
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from adapter_cache.redis_round_trip import Command, RedisRoundTrip
 from app.quota import PERIOD_US, STREAM_WAIT_US, Bill, Limit, Outcome
@@ -105,9 +106,8 @@ class RedisLedger:
         return f"<RedisLedger {self._prefix!r}>"
 
     def _command(self, bill: Bill) -> Command:
-        rate, streams = (
-            f"{self._prefix}:quota:{{{bill.key_id}}}:{kind}" for kind in ("rate", "streams")
-        )
+        of_key = f"{self._prefix}:quota:{{{quote(bill.key_id, safe='')}}}"
+        rate, streams = f"{of_key}:rate", f"{of_key}:streams"
         return ("EVALSHA", self._script, 2, rate, streams, *arguments_of(bill, self._lease_us))
 
 
