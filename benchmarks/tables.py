@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.plots import PICTURES, STACK_BARS
 from benchmarks.record import RESULTS, ROOT
 
 README = ROOT / "README.md"
@@ -73,7 +74,20 @@ def _count_table(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _stack_lines(metrics: Mapping[str, float]) -> list[str]:
+    """What reaches streaming clients, ours and others'; a server that did not run has no row."""
+    rows = [
+        (title, name) for name, title in STACK_BARS.items() if f"{name}_tokens_per_s" in metrics
+    ]
+    table = ["| 32 streams on the same cores | tokens/s | share of the engine |"]
+    table.append("| --- | ---: | ---: |")
+    for title, name in rows:
+        share = metrics.get(f"{name}_share_of_engine", 1.0)
+        table.append(f"| {title} | {metrics[f'{name}_tokens_per_s']:.0f} | {share:.2f} |")
     return [
+        *table,
+        "",
+        "![tokens per second by server](benchmarks/results/stack.svg)",
+        "",
         "Through HTTP, 32 streaming clients with 32 different adapters on the same cores:"
         f" {metrics['http32_tokens_per_s']:.0f} tokens/s,",
         f"{metrics['http32_share_of_engine']:.2f} of the bare engine, and"
@@ -86,8 +100,10 @@ def _other_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line a record that has no table of its own: what was asked and what came out."""
     lines = ["| Question | Answer |", "| --- | --- |"]
     for record in records:
-        path = f"benchmarks/results/{record['name']}.json"
-        lines.append(f"| [{record['question']}]({path}) | {record['verdict']} |")
+        name = record["name"]
+        picture = f" ([picture](benchmarks/results/{name}.svg))" if name in PICTURES else ""
+        path = f"benchmarks/results/{name}.json"
+        lines.append(f"| [{record['question']}]({path}) | {record['verdict']}{picture} |")
     return lines
 
 

@@ -9,7 +9,7 @@ from tests.flora import hostile_files
 
 _CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
 _TEXT = {"model": "tiny", "prompt": "hi", "max_tokens": 3}
-PATHS = {
+PATHS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": _CHAT,
     "/v1/completions": _TEXT,
     "/v1/embeddings": {"model": "tiny", "input": "hi"},
