@@ -16,7 +16,8 @@ from contracts.access import Caller
 from contracts.errors import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
-_MAX_BATCH = 500
+_MAX_BATCH = 64
+"""Records of one write: the client packs it in the event loop, some milliseconds for so many."""
 
 
 @dataclass(frozen=True, slots=True)
