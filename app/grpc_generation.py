@@ -40,7 +40,7 @@ async def generate(door: Door, caller: Caller, request: pb.GenerateRequest) -> p
             adapter=adapter_version(opened.name, opened.answer.adapter),
             choices=[whole_choice(index, choice) for index, choice in enumerate(choices)],
             usage=usage_of(opened.answer.usage),
-            prompt_logprobs=prompt_logprobs_of(choices[0].deltas),
+            prompt_logprobs=prompt_logprobs_of([d for choice in choices for d in choice.deltas]),
         )
 
 
