@@ -95,8 +95,9 @@ async def _read_upload(request: Request, limits: AdapterLimits) -> tuple[bytes, 
 
 async def _read_multipart(request: Request, max_bytes: int) -> tuple[bytes, bytes | None]:
     stream = bounded_chunks(request, max_bytes)
+    parser = MultiPartParser(request.headers, stream, max_files=2, max_fields=0)
     try:
-        form = await MultiPartParser(request.headers, stream, max_files=2, max_fields=0).parse()
+        form = await parser.parse()
     except (MultiPartException, KeyError) as error:
         raise InvalidAdapter(f"malformed multipart body: {error}") from error
     found: dict[str, bytes] = {}
@@ -106,6 +107,9 @@ async def _read_multipart(request: Request, max_bytes: int) -> tuple[bytes, byte
             found[_role(part.filename or "")] = await part.read()
     finally:
         await form.close()
+        # A form that ends within a file does not have that file.
+        for file in parser._files_to_close_on_error:
+            file.close()
     if "weights" not in found:
         raise InvalidAdapter("the upload has no adapter_model.safetensors")
     return found["weights"], found.get("config")

@@ -109,7 +109,7 @@ class MixedLoad:
         model = f"{self._base}:{self._name()}" if self._rng.random() < 0.7 else self._base
         return {
             "model": model,
-            "prompt": self._rng.integers(1000, 9000, 8).tolist(),
+            "prompt": self._rng.integers(1, 200, 8).tolist(),
             "max_tokens": num_tokens or int(self._rng.integers(1, 48)),
             "n": int(self._rng.choice([1, 1, 1, 2])),
             "ignore_eos": True,

@@ -1,6 +1,7 @@
 """The whole door in one process: no hostile body is more than a caller's error to it."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -67,3 +68,12 @@ def test_uploads() -> None:
             assert_clear(send("PUT", "/v1/adapters/a", body, content_type))
 
         check()
+
+
+def test_a_form_that_ends_within_a_file_leaves_no_open_file() -> None:
+    """An open one is reported when it is collected, which here is an error."""
+    body = b'--frontier\r\nContent-Disposition: form-data; name="f"; filename="a.json"\r\n\r\n{'
+    with door() as send:
+        response = send("PUT", "/v1/adapters/a", body, "multipart/form-data; boundary=frontier")
+    assert response.json()["error"]["code"] == "invalid_adapter"
+    gc.collect()
