@@ -16,6 +16,7 @@ from app import http_answer_schemas as answers
 from app.http_adapter_versions import RollbackBody
 from app.http_chat_schemas import ChatBody
 from app.http_embeddings import EmbeddingBody
+from app.http_limits import TIMEOUT_HEADER
 from app.http_schemas import CompletionBody
 from app.http_tokenize import DetokenizeBody, TokenizeBody
 
@@ -136,6 +137,8 @@ def _fill(operation: dict[str, Any], shape: Shape) -> None:
         }
     elif operation["operationId"].startswith("publish"):
         operation["requestBody"] = _UPLOAD
+    if shape.chunk is not None:
+        operation.setdefault("parameters", []).append(_TIMEOUT)
     responses = operation["responses"]
     responses.pop("422", None)
     success = next(status for status in responses if status.startswith("2"))
@@ -188,6 +191,14 @@ def _schemas() -> dict[str, Any]:
     found: dict[str, Any] = made["$defs"]
     return found
 
+
+_TIMEOUT: Mapping[str, Any] = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "How long the answer may take, in seconds; the server's own limit is the most.",
+}
 
 _UPLOAD: dict[str, Any] = {
     "required": True,
