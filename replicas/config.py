@@ -16,8 +16,10 @@ class ReplicaConfig:
     A tenant may have `max_num_seqs` sequences run at once, and `reserved_seqs` more run for tenants
     below their share; None reserves an eighth of `max_num_seqs`, as far as slots allow. At most
     `max_prefill_tokens` of prompts are in the engine before their first token, as much again for
-    tenants below their share. `max_waiting` requests wait in front of it. Without `fair_queue` all
-    go to the engine in the order in which they come.
+    tenants below their share. Of what active tenants leave unused of their shares, `held_share` (0
+    to 1) stays free for them; a tenant is active for `active_s` after its last request. At most
+    `max_waiting` requests wait. Without `fair_queue` all go to the engine in the order in which
+    they come.
     `num_slots` adapters fit on the device at once; it is at least as many as sequences that run, so
     that slots never decide who may. `max_rank` is the highest rank of one module that a slot has
     room for.
@@ -40,6 +42,8 @@ class ReplicaConfig:
     reserved_seqs: int | None = None
     max_prefill_tokens: int = 2048
     max_waiting: int = 2048
+    held_share: float = 0.5
+    active_s: float = 10.0
     fair_queue: bool = True
     max_model_len_tokens: int | None = None
     max_num_batched_tokens: int | None = None
@@ -69,6 +73,10 @@ class ReplicaConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.reserved_seqs is not None and self.reserved_seqs < 0:
             raise ValueError(f"reserved_seqs must not be negative, not {self.reserved_seqs}")
+        if not 0 <= self.held_share <= 1:
+            raise ValueError(f"held_share must be from 0 to 1, not {self.held_share}")
+        if not 0 <= self.active_s < float("inf"):
+            raise ValueError(f"active_s must be at least 0, not {self.active_s}")
         if self.max_rank < 1:
             raise ValueError(f"max_rank must be at least 1, not {self.max_rank}")
         if self.echo_step_s < 0:
@@ -91,4 +99,6 @@ class ReplicaConfig:
             reserved_seqs=self.max_running_seqs - self.max_num_seqs,
             max_prefill_tokens=self.max_prefill_tokens,
             max_waiting=self.max_waiting,
+            held_share=self.held_share,
+            active_s=self.active_s,
         )

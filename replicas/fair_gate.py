@@ -26,7 +26,7 @@ class Pass:
         self.priority = 0
         self.is_in = False
         self._gate = gate
-        self._came_s = came_s
+        self.came_s = came_s
         self._turn: asyncio.Future[None] | None = None
         self._error: Overloaded | None = None
 
@@ -51,7 +51,7 @@ class Pass:
         self.priority, self.is_in = priority, True
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
-        return now_s - self._came_s
+        return now_s - self.came_s
 
     def refuse(self, error: Overloaded) -> None:
         """It never may."""
@@ -86,7 +86,11 @@ class FairGate:
         """A pass for a request; `is_in` if it may enter at once."""
         new = Pass(self, request, self._clock())
         new.id, shed = self._queue.add(
-            request.tenant, request.weight, request.sampling.n, len(request.prompt_token_ids)
+            request.tenant,
+            request.weight,
+            request.sampling.n,
+            len(request.prompt_token_ids),
+            new.came_s,
         )
         if shed != new.id:
             self._passes[new.id] = new
@@ -106,7 +110,7 @@ class FairGate:
     def leave(self, passed: Pass) -> None:
         """See Pass.leave."""
         if self._passes.pop(passed.id, None) is not None:
-            self._queue.leave(passed.id)
+            self._queue.leave(passed.id, self._clock())
             self._let_in()
 
     def __repr__(self) -> str:
@@ -114,7 +118,7 @@ class FairGate:
 
     def _let_in(self) -> None:
         queue = self._queue
-        while queue.num_waiting and (picked := queue.pick()) is not None:
+        while queue.num_waiting and (picked := queue.pick(self._clock())) is not None:
             request_id, priority = picked
             waited_s = self._passes[request_id].enter(priority, self._clock())
             self._metrics.waited_s.observe(waited_s)

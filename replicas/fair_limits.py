@@ -11,6 +11,10 @@ class FairLimits:
     `max_prefill_tokens` of prompts that have brought no token yet, as much again for tenants below
     their share; a longer prompt goes alone. `max_waiting` requests wait, of all tenants.
 
+    A tenant counts as active while it has requests here and for `active_s` after. Of the sequences
+    that active tenants below their share leave unused, `held_share` (0 to 1) stays free for them
+    and the rest goes to whoever waits.
+
     A prompt token costs `prompt_cost`, a generated one `token_cost` (the paper's w_p and w_q).
     A tenant whose service is more than `burst_cost` ahead of the others' takes no reserve.
     """
@@ -19,6 +23,8 @@ class FairLimits:
     reserved_seqs: int = 8
     max_prefill_tokens: int = 2048
     max_waiting: int = 2048
+    held_share: float = 0.0
+    active_s: float = 10.0
     prompt_cost: float = 1.0
     token_cost: float = 2.0
     burst_cost: float = 1024.0

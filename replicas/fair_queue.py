@@ -3,12 +3,14 @@
 Numbers and ids alone: no clock, no engine, no event loop.
 """
 
+from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import count
 
 from replicas.fair_limits import FairLimits
 from replicas.longest_queue import LongestQueue
 from replicas.service_order import Request, ServiceOrder, Tenant
+from replicas.tenant_shares import TenantShares
 
 _MAX_REMEMBERED = 10_000
 _LATE = 1 << 40
@@ -36,12 +38,13 @@ class FairQueue:
         self._lengths = LongestQueue()
         # Tenants with something waiting: those below their share, and the others.
         self._below, self._above = ServiceOrder(), ServiceOrder()
-        # Those above their share by the weight of all at which they no longer are, largest first.
+        # The total weight at which one below its share no longer is, and at which one above is.
+        self._falling: list[tuple[float, int, Tenant]] = []
         self._rising: list[tuple[float, int, Tenant]] = []
         self._idle: list[tuple[float, str]] = []
+        self._resting: deque[tuple[float, Tenant]] = deque()
         self._last_left = Tenant("", 1.0)
-        self._active_weight = 0.0
-        self.num_running_seqs = 0
+        self._shares = TenantShares(limits)
         self.num_prefill_tokens = 0
 
     @property
@@ -49,9 +52,13 @@ class FairQueue:
         return len(self._waiting)
 
     @property
+    def num_running_seqs(self) -> int:
+        return self._shares.num_running_seqs
+
+    @property
     def virtual_time(self) -> float:
         """What a newcomer is lifted to: the least service per weight among those who wait."""
-        firsts = [t for t in (self._first_below(), self._above.first()) if t is not None]
+        firsts = [t for t in (self._below.first(), self._above.first()) if t is not None]
         return min((t.counter for t in firsts), default=self._last_left.counter)
 
     def is_full_for(self, tenant: str) -> bool:
@@ -62,7 +69,7 @@ class FairQueue:
         return (len(own.waiting) if own else 0) >= self._lengths.max_length
 
     def add(
-        self, tenant: str, weight: float, num_seqs: int, prompt_tokens: int
+        self, tenant: str, weight: float, num_seqs: int, prompt_tokens: int, now_s: float
     ) -> tuple[int, int | None]:
         """A request waits: its id, and the id of the request that had to make room, if one had to.
 
@@ -76,7 +83,7 @@ class FairQueue:
             return request_id, request_id
         if self.num_waiting >= self._limits.max_waiting:
             shed = next(reversed(self._tenants[self._lengths.longest()].waiting))
-            self.leave(shed)
+            self.leave(shed, now_s)
         owner = self._owner(tenant, weight)
         if not owner.waiting:
             owner.counter = max(owner.counter, self.virtual_time)
@@ -85,30 +92,28 @@ class FairQueue:
         request = Request(request_id, owner, weight, num_seqs, prompt_tokens)
         owner.waiting[request_id] = self._waiting[request_id] = request
         self._lengths.change(tenant, len(owner.waiting))
-        if len(owner.waiting) == 1:
-            self._push(owner)
+        self._push(owner)
         return request_id, shed
 
-    def pick(self) -> tuple[int, int] | None:
+    def pick(self, now_s: float) -> tuple[int, int] | None:
         """The next request that the engine has room for, and its priority; None if there is none.
 
         The priority is virtual time, lower first; tenants above their share come after all others.
         """
+        self._retire(now_s)
         owner = self._next()
         if owner is None:
             return None
-        is_below = self._is_below_share(owner)
+        is_below = self._shares.is_below(owner)
         priority = int(owner.counter) + (0 if is_below else _LATE)
         request = owner.first
         self._dequeue(request)
         owner.since = next(self._events)
         owner.num_running += 1
-        owner.num_running_seqs += request.num_seqs
+        self._run(owner, request.num_seqs)
         owner.counter += self._limits.prompt_cost * request.prompt_tokens / request.weight
         self._running[request.id] = request
-        self.num_running_seqs += request.num_seqs
         self.num_prefill_tokens += request.prompt_tokens
-        self._forget_idle()
         return request.id, priority
 
     def charge(self, request_id: int, num_tokens: int) -> bool:
@@ -122,23 +127,20 @@ class FairQueue:
         self.num_prefill_tokens -= request.prompt_tokens
         return True
 
-    def leave(self, request_id: int) -> None:
+    def leave(self, request_id: int, now_s: float) -> None:
         """A request has ended, whether it waited or ran; unknown ids are ignored."""
         if (request := self._waiting.get(request_id)) is not None:
             self._dequeue(request)
         elif (request := self._running.pop(request_id, None)) is not None:
             owner = request.tenant
             owner.num_running -= 1
-            owner.num_running_seqs -= request.num_seqs
-            self.num_running_seqs -= request.num_seqs
+            self._run(owner, -request.num_seqs)
             if not request.has_tokens:
                 self.num_prefill_tokens -= request.prompt_tokens
-            if owner.waiting:
-                self._push(owner)
         if request is not None and request.tenant.is_idle:
-            self._active_weight -= request.tenant.weight
-            heappush(self._idle, (request.tenant.counter, request.tenant.name))
-            self._forget_idle()
+            request.tenant.idle_since_s = now_s
+            self._resting.append((now_s, request.tenant))
+            self._retire(now_s)
 
     def service(self, tenant: str) -> float:
         """A tenant's virtual token counter; virtual time for one that is not known."""
@@ -166,8 +168,7 @@ class FairQueue:
         )
         assert self.num_waiting == sum(len(t.waiting) for t in owners) <= self._limits.max_waiting
         assert len(self._running) == sum(t.num_running for t in owners)
-        active = sum(t.weight for t in owners if not t.is_idle)
-        assert abs(self._active_weight - active) < 1e-6 * max(1.0, active)
+        self._shares.check_integrity(list(owners))
         assert self._lengths.max_length == max((len(t.waiting) for t in owners), default=0)
         for owner in owners:
             assert not owner.waiting or owner in self._below or owner in self._above
@@ -179,8 +180,8 @@ class FairQueue:
         )
 
     def _next(self) -> Tenant | None:
-        self._raise_shares()
-        below, above = self._first_below(), self._above.first()
+        self._settle()
+        below, above = self._below.first(), self._above.first()
         if below is None:
             return above if above is not None and self._fits(above, 1) else None
         if above is None or below.order < above.order:
@@ -194,7 +195,11 @@ class FairQueue:
     def _fits(self, owner: Tenant, prefills: int) -> bool:
         """Whether the tenant's first request fits; `prefills` 2 lets it use the reserve."""
         request, limits = owner.first, self._limits
-        max_seqs = limits.max_running_seqs if prefills == 2 else limits.max_num_seqs
+        max_seqs = (
+            limits.max_running_seqs
+            if prefills == 2
+            else limits.max_num_seqs - self._shares.num_held()
+        )
         if self.num_running_seqs + request.num_seqs > max_seqs:
             return False
         pending = self.num_prefill_tokens
@@ -202,50 +207,56 @@ class FairQueue:
             prefills * limits.max_prefill_tokens
         )
 
-    def _is_below_share(self, owner: Tenant) -> bool:
-        """Whether a tenant runs fewer sequences than its weight gives it.
+    def _settle(self) -> None:
+        """Others have come or left: tenants move where their shares put them now."""
+        while self._rising and -self._rising[0][0] > self._shares.active_weight:
+            self._push_valid(heappop(self._rising))
+        while self._falling and self._falling[0][0] <= self._shares.active_weight:
+            self._push_valid(heappop(self._falling))
 
-        One more tenant of its weight is counted with those who are here, so that the reserve is
-        there before the one that needs it comes.
-        """
-        share = self._limits.max_running_seqs * owner.weight
-        return owner.num_running_seqs * (self._active_weight + owner.weight) < share
-
-    def _first_below(self) -> Tenant | None:
-        """The first tenant below its share; those that no longer are move to the others."""
-        while (owner := self._below.first()) is not None and not self._is_below_share(owner):
+    def _push_valid(self, popped: tuple[float, int, Tenant]) -> None:
+        _, entry, owner = popped
+        if owner.entry == entry and owner.waiting:
             self._push(owner)
-        return owner
-
-    def _raise_shares(self) -> None:
-        """Others have left: tenants that are below their share now move to those."""
-        while self._rising and -self._rising[0][0] > self._active_weight:
-            _, entry, owner = heappop(self._rising)
-            if owner.entry == entry and owner.waiting:
-                self._push(owner)
 
     def _push(self, owner: Tenant) -> None:
-        if self._is_below_share(owner):
-            order = self._below
-            order.push(owner)
-        else:
-            order = self._above
-            order.push(owner)
-            ratio = self._limits.max_running_seqs / owner.num_running_seqs
-            heappush(self._rising, (-owner.weight * (ratio - 1), owner.entry, owner))
+        """Put a tenant that waits where it belongs."""
+        is_below = self._shares.is_below(owner)
+        order = self._below if is_below else self._above
+        order.push(owner)
         order.trim(len(self._tenants))
-        if len(self._rising) > 2 * len(self._tenants) + 64:
-            self._rising = [e for e in self._rising if e[2].entry == e[1]]
-            heapify(self._rising)
+        self._shares.set_late(owner, not is_below)
+        if owner.num_running_seqs:
+            moves, sign = (self._falling, 1) if is_below else (self._rising, -1)
+            heappush(moves, (sign * self._shares.crossing(owner), owner.entry, owner))
+            if len(moves) > 2 * len(self._tenants) + 64:
+                moves[:] = [m for m in moves if m[2].entry == m[1]]
+                heapify(moves)
+
+    def _run(self, owner: Tenant, num_seqs: int) -> None:
+        """A tenant runs that many sequences more."""
+        self._shares.run(owner, num_seqs)
+        if owner.waiting:
+            self._push(owner)
+
+    def _retire(self, now_s: float) -> None:
+        """Tenants that have been idle for long enough have no share any more."""
+        resting = self._resting
+        while resting and (
+            resting[0][0] + self._limits.active_s <= now_s or len(resting) > _MAX_REMEMBERED
+        ):
+            since_s, owner = resting.popleft()
+            if owner.idle_since_s == since_s:
+                owner.idle_since_s = None
+                self._shares.part(owner)
+                heappush(self._idle, (owner.counter, owner.name))
+        self._forget_idle()
 
     def _owner(self, name: str, weight: float) -> Tenant:
-        owner = self._tenants.get(name)
-        if owner is None:
-            owner = self._tenants[name] = Tenant(name, weight)
-            self._active_weight += weight
-        else:
-            self._active_weight += weight - (0.0 if owner.is_idle else owner.weight)
-            owner.weight = weight
+        """The tenant of a new request, active from now on; its weight is the newest request's."""
+        owner = self._tenants.setdefault(name, Tenant(name, weight))
+        self._shares.join(owner, weight, was_active=owner.is_active)
+        owner.idle_since_s = None
         return owner
 
     def _dequeue(self, request: Request) -> None:
@@ -254,6 +265,7 @@ class FairQueue:
         self._lengths.change(owner.name, len(owner.waiting))
         if not owner.waiting:
             self._last_left = owner
+            self._shares.set_late(owner, False)
 
     def _forget_idle(self) -> None:
         """Drop idle tenants that would be lifted anyway, and the ones closest to it if many."""
@@ -261,5 +273,5 @@ class FairQueue:
         while self._idle and (self._idle[0][0] <= now or len(self._idle) > _MAX_REMEMBERED):
             counter, name = heappop(self._idle)
             owner = self._tenants.get(name)
-            if owner is not None and owner.is_idle and owner.counter == counter:
+            if owner is not None and not owner.is_active and owner.counter == counter:
                 del self._tenants[name]

@@ -25,6 +25,7 @@ class Tenant:
     """`counter` is the service so far per weight: the virtual token counter of the paper.
 
     `since` is when it came or was served last, in such events; `entry` its valid place in an order.
+    `is_late` while it has something waiting although it has its share of the sequences.
     """
 
     name: str
@@ -34,11 +35,18 @@ class Tenant:
     num_running: int = 0
     num_running_seqs: int = 0
     entry: int = 0
+    is_late: bool = False
+    idle_since_s: float | None = None
     waiting: OrderedDict[int, Request] = field(default_factory=OrderedDict)
 
     @property
     def is_idle(self) -> bool:
         return not (self.waiting or self.num_running)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has a share: it is here, or was a moment ago."""
+        return not self.is_idle or self.idle_since_s is not None
 
     @property
     def order(self) -> tuple[float, int]:

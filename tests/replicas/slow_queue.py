@@ -24,6 +24,8 @@ class SlowQueue:
     counters: dict[str, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
+    ended_s: dict[str, float] = field(default_factory=dict)
+    now_s: float = 0.0
     last_left: str = ""
     num_asked: int = 0
     num_events: int = 0
@@ -71,15 +73,33 @@ class SlowQueue:
         self.weights[new.tenant] = new.weight
         self.requests[self.num_asked] = new
 
+    def active(self) -> set[str]:
+        here = {r.tenant for r in self.requests.values()}
+        lately = {
+            t for t, end_s in self.ended_s.items() if end_s + self.limits.active_s > self.now_s
+        }
+        return here | lately
+
+    def num_seqs(self, tenants: set[str]) -> int:
+        return sum(r.num_seqs for r in self.running() if r.tenant in tenants)
+
     def is_below_share(self, tenant: str) -> bool:
-        present = {r.tenant for r in self.requests.values()}
-        total = sum(self.weights[t] for t in present) + self.weights[tenant]
-        share = self.limits.max_running_seqs * self.weights[tenant] / total
-        return sum(r.num_seqs for r in self.running(tenant)) < share - 1e-9
+        total = sum(self.weights[t] for t in self.active())
+        own = self.num_seqs({tenant})
+        return not own or total < self.weights[tenant] * (self.limits.max_running_seqs / own - 1)
+
+    def held(self) -> float:
+        """What those who could still ask for sequences of their share would get."""
+        early = {t for t in self.active() if t not in self.backlogged() or self.is_below_share(t)}
+        total = sum(self.weights[t] for t in self.active())
+        share = self.limits.max_num_seqs * sum(self.weights[t] for t in early) / total
+        return self.limits.held_share * max(0.0, share - self.num_seqs(early))
 
     def fits(self, tenant: str, prefills: int) -> bool:
         request = self.requests[self.waiting(tenant)[0]]
-        room = self.limits.max_running_seqs if prefills == 2 else self.limits.max_num_seqs
+        room: float = self.limits.max_running_seqs
+        if prefills == 1:
+            room = self.limits.max_num_seqs - self.held()
         prefill = sum(r.prompt_tokens for r in self.running() if not r.has_tokens)
         fits_prefill = prefill + request.prompt_tokens <= prefills * self.limits.max_prefill_tokens
         num_seqs = sum(r.num_seqs for r in self.running()) + request.num_seqs
@@ -113,8 +133,11 @@ class SlowQueue:
         request.has_tokens |= num_tokens > 0
 
     def leave(self, request_id: int) -> None:
-        if (request := self.requests.pop(request_id, None)) is not None and not request.is_running:
+        request = self.requests.pop(request_id, None)
+        if request is not None and not request.is_running:
             self._left(request.tenant)
+        if request is not None and request.tenant not in {r.tenant for r in self.requests.values()}:
+            self.ended_s[request.tenant] = self.now_s
 
     def _mark(self, tenant: str) -> None:
         self.num_events += 1

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from replicas.fair_limits import FairLimits
 from replicas.fair_queue import FairQueue
+from replicas.service_order import Tenant
 from tests.replicas.slow_queue import SlowQueue
 
 TENANTS = ("ada", "bob", "eve", "joe")
@@ -15,7 +16,7 @@ WEIGHTS = {"ada": 1.0, "bob": 2.0, "eve": 1.0, "joe": 0.5}
 
 
 def add(queue: FairQueue, tenant: str, weight: float = 1.0, num_seqs: int = 1) -> int:
-    request_id, shed = queue.add(tenant, weight, num_seqs, 10)
+    request_id, shed = queue.add(tenant, weight, num_seqs, 10, 0.0)
     assert shed is None
     return request_id
 
@@ -23,7 +24,7 @@ def add(queue: FairQueue, tenant: str, weight: float = 1.0, num_seqs: int = 1) -
 def picked(queue: FairQueue) -> list[int]:
     """All that fit now."""
     found = []
-    while (pick := queue.pick()) is not None:
+    while (pick := queue.pick(0.0)) is not None:
         found.append(pick[0])
     return found
 
@@ -36,9 +37,12 @@ class AgainstOracle(RuleBasedStateMachine):
         reserved=st.integers(0, 2),
         prefill=st.sampled_from([1, 30, 1000]),
         burst=st.sampled_from([0.0, 25.0, 1e9]),
+        held=st.sampled_from([0.0, 0.5, 1.0]),
     )
-    def begin(self, num_seqs: int, reserved: int, prefill: int, burst: float) -> None:
-        limits = FairLimits(num_seqs, reserved, prefill, max_waiting=6, burst_cost=burst)
+    def begin(self, num_seqs: int, reserved: int, prefill: int, burst: float, held: float) -> None:
+        limits = FairLimits(
+            num_seqs, reserved, prefill, max_waiting=6, burst_cost=burst, held_share=held
+        )
         self.queue, self.slow = FairQueue(limits), SlowQueue(limits)
         self.waiting: set[int] = set()
         self.running: set[int] = set()
@@ -47,7 +51,7 @@ class AgainstOracle(RuleBasedStateMachine):
     def add(self, tenant: str, num_seqs: int, prompt: int) -> None:
         weight = WEIGHTS[tenant]
         is_refused = self.queue.is_full_for(tenant)
-        request_id, shed = self.queue.add(tenant, weight, num_seqs, prompt)
+        request_id, shed = self.queue.add(tenant, weight, num_seqs, prompt, self.slow.now_s)
         same_id, may_go = self.slow.add(tenant, weight, num_seqs, prompt)
         assert request_id == same_id
         assert (shed in may_go) if may_go else shed is None
@@ -61,7 +65,7 @@ class AgainstOracle(RuleBasedStateMachine):
 
     @rule()
     def pick(self) -> None:
-        pick, expected = self.queue.pick(), self.slow.pick()
+        pick, expected = self.queue.pick(self.slow.now_s), self.slow.pick()
         assert (pick and pick[0]) == expected
         if pick is not None:
             self.waiting.remove(pick[0])
@@ -77,10 +81,14 @@ class AgainstOracle(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         request_id = data.draw(st.sampled_from([*sorted(self.waiting | self.running), 10**6]))
-        self.queue.leave(request_id)
+        self.queue.leave(request_id, self.slow.now_s)
         self.slow.leave(request_id)
         self.waiting.discard(request_id)
         self.running.discard(request_id)
+
+    @rule(seconds=st.sampled_from([1.0, 5.0, 10.0]))
+    def wait(self, seconds: float) -> None:
+        self.slow.now_s += seconds
 
     @invariant()
     def agree(self) -> None:
@@ -114,13 +122,13 @@ def test_backlogged_tenants_are_served_alike(
     owners: dict[int, str] = {}
     left: dict[int, int] = {}
     for tenant in list(tenants) * 3:
-        owners[queue.add(tenant, tenants[tenant], 1, shape[tenant][0])[0]] = tenant
+        owners[queue.add(tenant, tenants[tenant], 1, shape[tenant][0], 0.0)[0]] = tenant
     bound = queue.bound(60, limits.max_running_seqs * (60 + 30), min(weights))
     for _ in range(200):
         for request_id in picked(queue):
             owner = owners[request_id]
             left[request_id] = shape[owner][1]
-            owners[queue.add(owner, tenants[owner], 1, shape[owner][0])[0]] = owner
+            owners[queue.add(owner, tenants[owner], 1, shape[owner][0], 0.0)[0]] = owner
         # Work-conserving: there is always something waiting, so that only room can be missing.
         is_full = queue.num_running_seqs >= max_num_seqs
         assert is_full or queue.num_prefill_tokens + 60 > limits.max_prefill_tokens
@@ -129,7 +137,7 @@ def test_backlogged_tenants_are_served_alike(
             left[request_id] -= 1
             if not left[request_id]:
                 del left[request_id]
-                queue.leave(request_id)
+                queue.leave(request_id, 0.0)
         counters = [queue.service(t) for t in tenants]
         assert max(counters) - min(counters) <= bound
 
@@ -152,7 +160,7 @@ def test_service_follows_weights() -> None:
             served[owners[request_id]] += 1
             if end == step:
                 running.remove((request_id, end))
-                queue.leave(request_id)
+                queue.leave(request_id, 0.0)
     assert served["two"] / served["one"] == pytest.approx(2, rel=0.05)
     assert served["four"] / served["one"] == pytest.approx(4, rel=0.05)
 
@@ -163,8 +171,8 @@ def test_one_goes_before_a_newcomer_however_many_wait() -> None:
     assert picked(queue) == crowd[:4]
     newcomer = add(queue, "newcomer")
     assert picked(queue) == []
-    queue.leave(crowd[0])
-    queue.leave(crowd[1])
+    queue.leave(crowd[0], 0.0)
+    queue.leave(crowd[1], 0.0)
     assert picked(queue) == [crowd[4], newcomer]
 
 
@@ -174,19 +182,19 @@ def test_the_reserve_is_for_those_below_their_share() -> None:
     assert picked(queue) == crowd[:4]
     first, second, third = (add(queue, name) for name in ("ada", "bob", "joe"))
     assert picked(queue) == [first, second]
-    queue.leave(crowd[0])
+    queue.leave(crowd[0], 0.0)
     assert picked(queue) == [third]
 
 
 def test_who_was_idle_has_saved_nothing() -> None:
     queue = FairQueue(FairLimits(1, 0))
     add(queue, "idle")
-    queue.leave(picked(queue)[0])
+    queue.leave(picked(queue)[0], 0.0)
     for _ in range(50):
         add(queue, "busy")
         (request_id,) = picked(queue)
         queue.charge(request_id, 100)
-        queue.leave(request_id)
+        queue.leave(request_id, 0.0)
     busy = [add(queue, "busy") for _ in range(3)]
     idle = [add(queue, "idle") for _ in range(3)]
     turns = []
@@ -194,7 +202,7 @@ def test_who_was_idle_has_saved_nothing() -> None:
         (request_id,) = picked(queue)
         turns.append(request_id in idle)
         queue.charge(request_id, 100)
-        queue.leave(request_id)
+        queue.leave(request_id, 0.0)
     assert sorted(turns[:2]) == sorted(turns[2:4]) == [False, True]
     assert set(busy).isdisjoint(idle)
 
@@ -205,9 +213,9 @@ def test_a_debt_is_not_forgotten_by_leaving() -> None:
     greedy = add(queue, "greedy")
     assert picked(queue) == [patient[0], greedy]
     queue.charge(greedy, 1000)
-    queue.leave(greedy)
+    queue.leave(greedy, 0.0)
     again = add(queue, "greedy")
-    queue.leave(patient[0])
+    queue.leave(patient[0], 0.0)
     assert again not in picked(queue)
 
 
@@ -217,14 +225,14 @@ def test_a_full_queue_sheds_the_longest() -> None:
     picked(queue)
     long = [add(queue, "long") for _ in range(3)]
     short = add(queue, "short")
-    refused, shed = queue.add("long", 1.0, 1, 10)
+    refused, shed = queue.add("long", 1.0, 1, 10, 0.0)
     assert shed == refused
     assert queue.is_full_for("long")
     assert not queue.is_full_for("short")
-    _, shed = queue.add("short", 1.0, 1, 10)
+    _, shed = queue.add("short", 1.0, 1, 10, 0.0)
     assert shed == long[-1]
     # Equal by now: nobody's is longer, so that the new one goes.
-    refused, shed = queue.add("short", 1.0, 1, 10)
+    refused, shed = queue.add("short", 1.0, 1, 10, 0.0)
     assert shed == refused
     assert queue.num_waiting == 4
     assert short
@@ -236,10 +244,10 @@ def test_many_sequences_count_as_many() -> None:
     first, second = add(queue, "ada", num_seqs=3), add(queue, "ada", num_seqs=3)
     third = add(queue, "bob")
     assert picked(queue) == [first, third]
-    queue.leave(first)
+    queue.leave(first, 0.0)
     assert picked(queue) == [second]
-    queue.leave(second)
-    queue.leave(third)
+    queue.leave(second, 0.0)
+    queue.leave(third, 0.0)
     # More than the engine has: alone it runs all the same.
     assert picked(queue) == []
     whole = add(queue, "ada", num_seqs=99)
@@ -269,7 +277,7 @@ def test_priorities_are_virtual_time_below_the_share_first() -> None:
     for _ in range(4):
         add(queue, "crowd")
     priorities = []
-    while (pick := queue.pick()) is not None:
+    while (pick := queue.pick(0.0)) is not None:
         priorities.append(pick[1])
     assert priorities == sorted(priorities)
     assert priorities[1] < 1000 < priorities[2]
@@ -278,7 +286,7 @@ def test_priorities_are_virtual_time_below_the_share_first() -> None:
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_weight_is_a_number_above_zero(weight: float) -> None:
     with pytest.raises(ValueError, match="weight"):
-        FairQueue(FairLimits()).add("ada", weight, 1, 1)
+        FairQueue(FairLimits()).add("ada", weight, 1, 1, 0.0)
 
 
 def test_tenants_that_have_gone_are_forgotten() -> None:
@@ -287,28 +295,30 @@ def test_tenants_that_have_gone_are_forgotten() -> None:
         request_id = add(queue, f"tenant-{number}")
         assert picked(queue) == [request_id]
         queue.charge(request_id, 3)
-        queue.leave(request_id)
+        queue.leave(request_id, 0.0)
     assert "10000 tenants" in repr(queue) or int(repr(queue).split()[-2]) <= 10_001
     assert queue.num_running_seqs == 0
 
 
-def test_the_work_of_a_call_does_not_grow_with_the_tenants() -> None:
+def test_the_work_of_a_call_does_not_grow_with_the_tenants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Entries looked at, not seconds: a heap's depth, where a scan would take thousands."""
     queue = FairQueue(FairLimits(1, 0, max_waiting=10**6))
     looks = 0
     for number in range(4000):
         add(queue, f"tenant-{number}")
         add(queue, f"tenant-{number}")
-    is_below_share = queue._is_below_share
+    crossing = queue._shares.crossing
 
-    def counted(owner: object) -> bool:
+    def counted(owner: Tenant) -> float:
         nonlocal looks
         looks += 1
-        return is_below_share(owner)  # type: ignore[arg-type]
+        return crossing(owner)
 
-    queue._is_below_share = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(queue._shares, "crossing", counted)
     for _ in range(4000):
         (request_id,) = picked(queue)
         queue.charge(request_id, 5)
-        queue.leave(request_id)
+        queue.leave(request_id, 0.0)
     assert looks < 20 * 4000
