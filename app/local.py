@@ -26,6 +26,7 @@ from app.key_maintenance import require_some_key
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
 from contracts.errors import InvalidRequest, NotReady, ServiceError, StoreUnavailable
 
+_LAST_WORDS_S = 5.0  # a request whose time is up is still told so
 _SERVE_STOP_S = 4.0
 _RAY_STOP_S = 2.0
 _CHILDREN_STOP_S = 2.0
@@ -137,7 +138,7 @@ def haproxy_environment(
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(request_timeout_s)),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(request_timeout_s + _LAST_WORDS_S)),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, num_cpus)),
     }
 

@@ -40,13 +40,13 @@ class Allowance:
     """How much more a gauge may show at the end than on the first plateau.
 
     Memory: allocators keep what bursts needed, so `rss_share` of it and `rss_mb` on top. File
-    descriptors and threads: connections and pools that breathe.
+    descriptors and threads: the load's 16 kept connections, and pools that fill up to their bounds.
     """
 
     rss_mb: float = 16.0
     rss_share: float = 0.05
-    num_fds: float = 12.0
-    num_threads: float = 8.0
+    num_fds: float = 24.0
+    num_threads: float = 12.0
     num_tasks: float = 8.0
 
     def excess(self, name: str, before: float, after: float) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,7 @@ class MixedLoad:
             headers={"Authorization": f"Bearer {key}"},
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
         )
-        self._actions: tuple[tuple[int, Callable[[], Awaitable[None]]], ...] = (
+        self._actions: tuple[tuple[int, Callable[[], Coroutine[Any, Any, None]]], ...] = (
             (30, self._stream),
             (12, self._answer),
             (20, self._leave),
@@ -89,10 +89,14 @@ class MixedLoad:
         async def client() -> None:
             while time.monotonic() < until_s:
                 chosen = int(self._rng.choice(len(self._actions), p=weights / weights.sum()))
+                action = self._actions[chosen][1]
+                started_s = time.monotonic()
                 try:
-                    await self._actions[chosen][1]()
+                    await action()
                 except httpx.HTTPError as error:
-                    self.outcome.wrong.append(f"{type(error).__name__}: {error}")
+                    after_s = time.monotonic() - started_s
+                    name = action.__name__.strip("_")
+                    self.outcome.wrong.append(f"{name} after {after_s:.2f} s: {error!r}")
 
         async with asyncio.TaskGroup() as group:
             for _ in range(num_clients):

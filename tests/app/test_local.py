@@ -142,6 +142,6 @@ def test_haproxy_has_files_and_ports_of_its_own(tmp_path: Path) -> None:
     assert off["RAY_USAGE_STATS_ENABLED"] == "0"
     assert on["RAY_SERVE_HAPROXY_SOCKET_PATH"].startswith(str(tmp_path))
     # Less, and a change of backends would cut answers short.
-    assert on["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "61"
+    assert on["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "66"
     ports = [value for name, value in on.items() if name.endswith("_PORT")]
     assert len(set(ports)) == len(ports) == 3
