@@ -26,7 +26,11 @@ PROBES = frozenset({"GET /healthz", "GET /readyz", "GET /metrics"})
 
 
 class AccessLog:
-    """The requests of one ingress process. As a RequestObserver it learns what they used."""
+    """The requests of one ingress process. As a RequestObserver it learns what they used.
+
+    `is_behind_serve`: Ray Serve gives each HTTP request an id where it has none, and each answer
+    the id of its request, whatever that is.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,10 @@ class AccessLog:
         tracer: Tracer = NO_TRACER,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
         clock: Callable[[], float] = time.perf_counter,
+        *,
+        is_behind_serve: bool = False,
     ) -> None:
+        self.is_behind_serve = is_behind_serve
         self.tracer = tracer
         self._new_id = new_id
         self._clock = clock

@@ -32,7 +32,7 @@ class DoorTelemetry:
             lambda: self._logs.num_dropped,
         )
         self.spans = RequestSpans(tracer)
-        self.access = AccessLog(registry, tracer)
+        self.access = AccessLog(registry, tracer, is_behind_serve=True)
         requests = RequestMetrics(registry, settings.metrics.max_tenants, self.access.age_s)
         others: list[RequestObserver] = [self.access, self.spans]
         self._usage: UsageLog | None = None

@@ -27,17 +27,18 @@ class HttpAccessLog:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request = self._log.begin(
-            "http", _text(headers, REQUEST_ID_HEADER), _text(headers, b"traceparent")
-        )
-        own_header = (REQUEST_ID_HEADER, request.context.request_id.encode())
+        given_id = _text(headers, REQUEST_ID_HEADER)
+        request = self._log.begin("http", given_id, _text(headers, b"traceparent"))
+        request_id = request.context.request_id
+        is_sent = self._log.is_behind_serve and request_id == given_id
+        own_headers = [] if is_sent else [(REQUEST_ID_HEADER, request_id.encode())]
         status = "499"  # what it is when the client has left before any answer
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
-                message["headers"] = [*message.get("headers", ()), own_header]
+                message["headers"] = [*message.get("headers", ()), *own_headers]
             await send(message)
 
         try:

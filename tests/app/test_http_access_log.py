@@ -67,6 +67,15 @@ async def test_an_id_that_will_not_do_is_replaced(lines: list[Any]) -> None:
     assert len({line.levelname for line in lines} | {"DEBUG"}) == 1
 
 
+@pytest.mark.parametrize(("sent", "num_ours"), [("mine-1", 0), ("not mine", 1)])
+async def test_behind_serve_an_answer_has_a_good_id_once(sent: str, num_ours: int) -> None:
+    door = make_door()
+    door.access.is_behind_serve = True
+    async with make_client(door) as client:
+        answer = await client.get("/healthz", headers={"x-request-id": sent})
+    assert len(answer.headers.get_list("x-request-id")) == num_ours
+
+
 @pytest.mark.parametrize(
     ("method", "path", "route", "status"),
     [
