@@ -12,17 +12,26 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 import orjson
 
 from app.structure import MAX_SPEC_BYTES, require_bounded
+from contracts.adapters import TenantId
 from contracts.errors import InvalidRequest, NotReady, Overloaded
 from contracts.generation import Structure
 
 _LOG = logging.getLogger(__name__)
 _MAX_VERDICTS = 1024
 _MAX_LINE_BYTES = 8 * MAX_SPEC_BYTES
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One tenant's structures that have no verdict yet, and whose turn it is among them."""
+
+    count: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def worker_command(model: str, timeout_s: float) -> tuple[str, ...]:
@@ -47,7 +56,7 @@ class GrammarJudge:
 
     The worker refuses what takes it longer than `timeout_s`. One that is silent for `grace_s` more,
     or that ends, is started again. Verdicts are kept by the structure's digest. At most
-    `max_waiting` wait.
+    `max_waiting` of a tenant wait, one of them for the worker: tenants take turns.
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class GrammarJudge:
         timeout_s: float = 2.0,
         grace_s: float = 5.0,
         start_timeout_s: float = 60.0,
-        max_waiting: int = 64,
+        max_waiting: int = 16,
     ) -> None:
         self._command = command
         self._timeout_s = timeout_s
@@ -66,22 +75,22 @@ class GrammarJudge:
         self._max_waiting = max_waiting
         self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
         self._turn = asyncio.Lock()
-        self._num_waiting = 0
+        self._waiting: dict[TenantId, _Waiting] = {}
         self._worker: Process | None = None
         self._starting: asyncio.Task[Process] | None = None
 
     def __repr__(self) -> str:
-        return f"GrammarJudge(verdicts={len(self._verdicts)}, waiting={self._num_waiting})"
+        return f"GrammarJudge(verdicts={len(self._verdicts)}, tenants={len(self._waiting)})"
 
     def start(self) -> None:
         """Begin to start the worker; nobody waits for it yet."""
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._start())
 
-    async def require(self, structure: Structure, param: str) -> None:
+    async def require(self, structure: Structure, param: str, tenant: TenantId) -> None:
         """See GrammarCheck."""
         require_bounded(structure, param)
-        verdict = await self._verdict(structure)
+        verdict = await self._verdict(structure, tenant)
         if verdict is not None:
             raise InvalidRequest(f"'{param}' cannot be kept to: {verdict}", param)
 
@@ -93,21 +102,25 @@ class GrammarJudge:
             await asyncio.gather(starting, return_exceptions=True)
         await self._end_worker()
 
-    async def _verdict(self, structure: Structure) -> str | None:
+    async def _verdict(self, structure: Structure, tenant: TenantId) -> str | None:
         name = hashlib.sha256(f"{structure.kind}\n{structure.spec}".encode()).digest()
         if name in self._verdicts:
             self._verdicts.move_to_end(name)
             return self._verdicts[name]
-        if self._num_waiting >= self._max_waiting:
+        waiting = self._waiting.setdefault(tenant, _Waiting())
+        if waiting.count >= self._max_waiting:
             raise Overloaded("Too many structured outputs are being prepared.")
-        self._num_waiting += 1
+        waiting.count += 1
         try:
-            async with self._turn:
+            async with waiting.turn:
                 if name not in self._verdicts:
-                    self._keep(name, await self._judge(structure))
+                    async with self._turn:
+                        self._keep(name, await self._judge(structure))
                 return self._verdicts[name]
         finally:
-            self._num_waiting -= 1
+            waiting.count -= 1
+            if waiting.count == 0:
+                del self._waiting[tenant]
 
     def _keep(self, name: bytes, verdict: str | None) -> None:
         self._verdicts[name] = verdict

@@ -79,7 +79,7 @@ async def _opened(door: Door, caller: Caller, request: pb.GenerateRequest) -> As
     door.require_room(caller)
     timeout_s = timeout_of(request, door.limits.request_timeout_s)
     prompt = await prompt_ids(door, request)
-    sampling = await sampling_of(door, request, len(prompt))
+    sampling = await sampling_of(door, request, len(prompt), caller.tenant)
     answer_id = f"gen-{door.new_id()}"
     ask = Ask(f"{answer_id}-0", request.model, adapter, prompt, sampling, caller)
     answer = Answer(await door.open([ask]), sampling.n, len(prompt))

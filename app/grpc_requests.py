@@ -6,6 +6,7 @@ from collections.abc import Collection
 from app.door import Door
 from app.prompts import room_for_answer
 from app.protos.flora.v1 import flora_pb2 as pb
+from contracts.adapters import TenantId
 from contracts.errors import InvalidRequest
 from contracts.generation import Sampling, Structure, StructureKind
 
@@ -58,7 +59,9 @@ async def prompt_ids(door: Door, request: pb.GenerateRequest) -> tuple[int, ...]
     raise InvalidRequest("one of 'conversation', 'text' and 'token_ids' is needed", "prompt")
 
 
-async def sampling_of(door: Door, request: pb.GenerateRequest, num_prompt_tokens: int) -> Sampling:
+async def sampling_of(
+    door: Door, request: pb.GenerateRequest, num_prompt_tokens: int, tenant: TenantId
+) -> Sampling:
     """How to sample. Raises InvalidRequest that names the field, PromptTooLong, NotReady."""
     wire = request.sampling
     given = {name: getattr(wire, name) for name in RANGES if wire.HasField(name)}
@@ -74,7 +77,7 @@ async def sampling_of(door: Door, request: pb.GenerateRequest, num_prompt_tokens
         raise _invalid("min_tokens", f"is over the {room} tokens that the answer may have")
     return Sampling(
         max_tokens=room,
-        structure=await _structure(door, wire),
+        structure=await _structure(door, wire, tenant),
         stop=_stops(wire),
         stop_token_ids=_stop_ids(wire, info.vocab_size),
         logit_bias=_biases(wire, info.vocab_size),
@@ -91,7 +94,7 @@ def timeout_of(request: pb.GenerateRequest, max_s: float) -> float:
     return min(request.timeout_s, max_s)
 
 
-async def _structure(door: Door, wire: pb.Sampling) -> Structure | None:
+async def _structure(door: Door, wire: pb.Sampling, tenant: TenantId) -> Structure | None:
     """The bound on the text, once it is known that the engine can keep to it."""
     name = wire.WhichOneof("structure")
     if name is None or (name == "json_object" and not wire.json_object):
@@ -106,7 +109,7 @@ async def _structure(door: Door, wire: pb.Sampling) -> Structure | None:
         structure = Structure(_KINDS[name], getattr(wire, name))
     if not structure.spec and name != "json_object":
         raise _invalid(name, "is not empty")
-    await door.grammars.require(structure, name)
+    await door.grammars.require(structure, name, tenant)
     return structure
 
 

@@ -60,7 +60,7 @@ async def answer_chat(door: Door, request: Request, caller: Caller, body: ChatBo
     sampling = replace(
         body.sampling(room), logprobs=(body.top_logprobs or 0) if body.logprobs else None
     )
-    await _require_structure(door, body)
+    await _require_structure(door, caller, body)
     head = AnswerHead(f"chatcmpl-{door.new_id()}", body.model, int(door.clock()))
     plain = ChatFormat(
         head,
@@ -71,7 +71,7 @@ async def answer_chat(door: Door, request: Request, caller: Caller, body: ChatBo
     wire: AnswerFormat = plain
     if body.calls_tools:
         tools = await door.tools.read(body.model_dump(by_alias=True, exclude_none=True))
-        sampling = await _with_tools(door, sampling, tools)
+        sampling = await _with_tools(door, caller, sampling, tools)
         readers = [tools.reader() for _ in range(body.num_choices)]
         wire = ToolFormat(plain, readers, named=body.names_a_tool)
     answering = Answering(head.id, (prompt,), (sampling,), body.num_choices)
@@ -89,7 +89,7 @@ async def answer_text(
     prompts = [await _token_ids(door, p, info.vocab_size, specials) for p in body.prompts]
     samplings = [_text_sampling(body, len(p), info.max_model_len_tokens) for p in prompts]
     echoes = [_echo(door, body, p, ids) for p, ids in zip(body.prompts, prompts, strict=True)]
-    await _require_structure(door, body)
+    await _require_structure(door, caller, body)
     head = AnswerHead(f"cmpl-{door.new_id()}", body.model, int(door.clock()))
     wire = TextFormat(
         head,
@@ -153,15 +153,17 @@ async def _answer(
     )
 
 
-async def _require_structure(door: Door, body: GenerationFields) -> None:
+async def _require_structure(door: Door, caller: Caller, body: GenerationFields) -> None:
     if body.structure is not None:
-        await door.grammars.require(*body.structure)
+        await door.grammars.require(*body.structure, caller.tenant)
 
 
-async def _with_tools(door: Door, sampling: Sampling, tools: ToolRequest) -> Sampling:
+async def _with_tools(
+    door: Door, caller: Caller, sampling: Sampling, tools: ToolRequest
+) -> Sampling:
     """Calls have a form of their own, which takes the place of what the body asked for."""
     if tools.structure is not None and tools.structure != sampling.structure:
-        await door.grammars.require(tools.structure, "tools")
+        await door.grammars.require(tools.structure, "tools", caller.tenant)
     return replace(
         sampling,
         structure=tools.structure,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from contracts.adapters import TenantId
 from contracts.errors import InvalidRequest
 from contracts.generation import Structure, TokenDelta
 
@@ -18,8 +19,8 @@ MAX_NESTING = 32
 class GrammarCheck(Protocol):
     """Whether the engine can keep to a structure, asked before the engine hears of it."""
 
-    async def require(self, structure: Structure, param: str) -> None:
-        """Raises InvalidRequest that names `param`, Overloaded."""
+    async def require(self, structure: Structure, param: str, tenant: TenantId) -> None:
+        """Raises InvalidRequest that names `param`, Overloaded where too many of `tenant` wait."""
         ...
 
     async def aclose(self) -> None:
@@ -76,7 +77,7 @@ class ToolParsing(Protocol):
 class NoGrammars:
     """Refuses every structure: for an engine that can keep to none."""
 
-    async def require(self, structure: Structure, param: str) -> None:
+    async def require(self, structure: Structure, param: str, tenant: TenantId) -> None:
         """See GrammarCheck."""
         raise InvalidRequest(f"'{param}': this server has no structured output", param)
 

@@ -6,6 +6,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app.grammar_judge import GrammarJudge
+from contracts.adapters import DEFAULT_TENANT as ME
+from contracts.adapters import TenantId
 from contracts.errors import InvalidRequest, NotReady, Overloaded
 from contracts.generation import Structure
 
@@ -41,9 +43,9 @@ def regex(spec: str) -> Structure:
 async def test_a_verdict_is_asked_for_once(tmp_path: Path) -> None:
     judge = make_judge(tmp_path)
     for _ in range(3):
-        await judge.require(regex("good"), "x")
+        await judge.require(regex("good"), "x", ME)
         with pytest.raises(InvalidRequest, match="'x' cannot be kept to: it is bad") as caught:
-            await judge.require(regex("bad"), "x")
+            await judge.require(regex("bad"), "x", ME)
         assert caught.value.param == "x"
     assert asked(tmp_path) == ["good", "bad"]
     await judge.aclose()
@@ -51,8 +53,8 @@ async def test_a_verdict_is_asked_for_once(tmp_path: Path) -> None:
 
 async def test_equal_texts_of_different_kinds_are_different(tmp_path: Path) -> None:
     judge = make_judge(tmp_path)
-    await judge.require(Structure("regex", "a"), "x")
-    await judge.require(Structure("grammar", "a"), "x")
+    await judge.require(Structure("regex", "a"), "x", ME)
+    await judge.require(Structure("grammar", "a"), "x", ME)
     assert asked(tmp_path) == ["a", "a"]
     await judge.aclose()
 
@@ -63,40 +65,54 @@ async def test_what_ends_the_worker_is_refused_and_the_next_is_served(
 ) -> None:
     judge = make_judge(tmp_path)
     with pytest.raises(InvalidRequest, match=why):
-        await judge.require(regex(spec), "x")
-    await judge.require(regex("good"), "x")
+        await judge.require(regex(spec), "x", ME)
+    await judge.require(regex("good"), "x", ME)
     with pytest.raises(InvalidRequest, match=why):
-        await judge.require(regex(spec), "x")
+        await judge.require(regex(spec), "x", ME)
     assert asked(tmp_path) == [spec, "good"]
     await judge.aclose()
 
 
 async def test_a_caller_that_leaves_does_not_leave_its_answer_to_the_next(tmp_path: Path) -> None:
     judge = make_judge(tmp_path)
-    await judge.require(regex("first"), "x")
-    leaving = asyncio.ensure_future(judge.require(regex("slow"), "x"))
+    await judge.require(regex("first"), "x", ME)
+    leaving = asyncio.ensure_future(judge.require(regex("slow"), "x", ME))
     await asyncio.sleep(0.05)
     leaving.cancel()
     with pytest.raises(InvalidRequest, match="it is bad"):
-        await judge.require(regex("bad"), "x")
-    await judge.require(regex("good"), "x")
+        await judge.require(regex("bad"), "x", ME)
+    await judge.require(regex("good"), "x", ME)
     await judge.aclose()
 
 
 async def test_the_queue_is_bounded(tmp_path: Path) -> None:
     judge = make_judge(tmp_path, max_waiting=2)
-    waiting = [asyncio.ensure_future(judge.require(regex(f"g{i}"), "x")) for i in range(2)]
+    waiting = [asyncio.ensure_future(judge.require(regex(f"g{i}"), "x", ME)) for i in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await judge.require(regex("one more"), "x")
+        await judge.require(regex("one more"), "x", ME)
     await asyncio.gather(*waiting)
+    await judge.aclose()
+
+
+async def test_a_tenant_with_many_delays_another_by_one_at_most(tmp_path: Path) -> None:
+    judge = make_judge(tmp_path)
+    await judge.require(regex("first"), "x", ME)
+    many = [asyncio.ensure_future(judge.require(regex(f"m{i}"), "x", ME)) for i in range(6)]
+    await asyncio.sleep(0)
+    await judge.require(regex("mine"), "x", TenantId("other"))
+    await asyncio.gather(*many)
+    assert asked(tmp_path).index("mine") <= 2
+    with pytest.raises(InvalidRequest):
+        await judge.require(regex("bad"), "x", TenantId("other"))
+    assert "tenants=0" in repr(judge)
     await judge.aclose()
 
 
 async def test_what_is_too_large_reaches_no_worker(tmp_path: Path) -> None:
     judge = make_judge(tmp_path)
     with pytest.raises(InvalidRequest, match="over 65536 bytes"):
-        await judge.require(regex("a" * 70_000), "x")
+        await judge.require(regex("a" * 70_000), "x", ME)
     assert not (tmp_path / "asked").exists()
     await judge.aclose()
 
@@ -107,14 +123,14 @@ async def test_a_worker_that_does_not_start_is_not_the_callers_fault(
 ) -> None:
     judge = GrammarJudge(command)
     with pytest.raises(NotReady):
-        await judge.require(regex("good"), "x")
+        await judge.require(regex("good"), "x", ME)
     await judge.aclose()
 
 
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     judge = make_judge(tmp_path)
-    await judge.require(regex("good"), "x")
+    await judge.require(regex("good"), "x", ME)
     assert set(psutil.Process().children()) > before
     await judge.aclose()
     assert set(psutil.Process().children()) == before

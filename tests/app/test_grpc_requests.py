@@ -12,6 +12,7 @@ from app.door import Door
 from app.grpc_requests import RANGES, prompt_ids, sampling_of, timeout_of
 from app.http_schemas import CompletionBody
 from app.protos.flora.v1 import flora_pb2 as pb
+from contracts.adapters import DEFAULT_TENANT, TenantId
 from contracts.errors import InvalidRequest, PromptTooLong
 from contracts.generation import Sampling, Structure
 from tests.app.parts import MAX_LEN, VOCAB, make_door
@@ -24,7 +25,7 @@ def asks(**fields: Any) -> pb.GenerateRequest:
 
 
 async def read(request: pb.GenerateRequest, door: Door = DOOR) -> Sampling:
-    return await sampling_of(door, request, 2)
+    return await sampling_of(door, request, 2, DEFAULT_TENANT)
 
 
 NUMBERS = st.one_of(
@@ -104,7 +105,7 @@ class Grammars:
     def __init__(self) -> None:
         self.asked: list[tuple[Structure, str]] = []
 
-    async def require(self, structure: Structure, param: str) -> None:
+    async def require(self, structure: Structure, param: str, tenant: TenantId) -> None:
         self.asked.append((structure, param))
         if structure.spec == "(":
             raise InvalidRequest("unbalanced", param)

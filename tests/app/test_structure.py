@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.structure import MAX_NESTING, MAX_SPEC_BYTES, NoGrammars, NoTools, require_bounded
+from contracts.adapters import DEFAULT_TENANT
 from contracts.errors import InvalidRequest
 from contracts.generation import Structure
 
@@ -57,6 +58,6 @@ def test_a_spec_is_bounded_by_its_bytes(letter: str) -> None:
 
 async def test_a_server_without_either_says_so() -> None:
     with pytest.raises(InvalidRequest, match="no structured output"):
-        await NoGrammars().require(Structure("json_object"), "response_format")
+        await NoGrammars().require(Structure("json_object"), "response_format", DEFAULT_TENANT)
     with pytest.raises(InvalidRequest, match="no tools"):
         await NoTools().read({})

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app.grammar_judge import GrammarJudge, worker_command
+from contracts.adapters import DEFAULT_TENANT as ME
 from contracts.errors import InvalidRequest
 from contracts.generation import Structure, StructureKind
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def judge() -> AsyncIterator[GrammarJudge]:
     judge = GrammarJudge(worker_command(str(MODEL), TIMEOUT_S))
-    await judge.require(Structure("json_object"), "x")
+    await judge.require(Structure("json_object"), "x", ME)
     yield judge
     await judge.aclose()
 
@@ -54,7 +55,7 @@ async def test_what_the_engine_can_keep_to_passes(
     judge: GrammarJudge, kind: StructureKind, spec: Any
 ) -> None:
     text = spec if isinstance(spec, str) else json.dumps(spec)
-    assert await longest_pause_s(judge.require(Structure(kind, text), "x")) < 0.2
+    assert await longest_pause_s(judge.require(Structure(kind, text), "x", ME)) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ async def test_what_would_hold_it_up_or_end_it_is_refused_in_time(
 
     async def refused() -> None:
         with pytest.raises(InvalidRequest, match="'x' cannot be kept to"):
-            await judge.require(Structure(kind, text), "x")
+            await judge.require(Structure(kind, text), "x", ME)
 
     async with asyncio.timeout(TIMEOUT_S + 5):
         assert await longest_pause_s(refused()) < 0.2
