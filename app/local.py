@@ -23,6 +23,7 @@ from app.config import DEFAULT_MODEL, Settings
 from app.demo_adapters import grpc_snippet, publish_adapters, snippets
 from app.grpc_environment import grpc_environment
 from app.key_maintenance import require_some_key
+from app.logs import Logs
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
 from contracts.errors import InvalidRequest, NotReady, ServiceError, StoreUnavailable
 
@@ -51,6 +52,7 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console, key:
     began_s = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(interruptible())
+        stack.callback(Logs(settings.log, "serve").close)
         try:
             valkey = _start_store(settings, stack, console)
             if valkey is not None:

@@ -201,7 +201,8 @@ def test_no_prompt_no_answer_and_no_key_is_in_anything_that_the_server_writes(
     until(lambda: num_lines() >= len(statuses) + 5)
     until(lambda: len(telemetry.collector.named("replica")) >= 3)
     texts = telemetry.everything()
-    assert any("replica" in name and "/logs/" in name for name in texts)
+    for process in ("door", "replica", "serve"):
+        assert any(f"/logs/{process}-" in name for name in texts)
     for secret in (CANARY, ANSWER, telemetry.key, telemetry.key[-16:]):
         found = [name for name, text in texts.items() if secret in text]
         assert found == [], secret
