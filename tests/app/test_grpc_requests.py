@@ -141,7 +141,7 @@ async def test_an_answer_has_the_room_that_is_left() -> None:
     with pytest.raises(PromptTooLong):
         await read(asks(max_tokens=MAX_LEN - 1))
     with pytest.raises(PromptTooLong):
-        await sampling_of(DOOR, asks(), MAX_LEN)
+        await sampling_of(DOOR, asks(), MAX_LEN, DEFAULT_TENANT)
 
 
 async def test_biases_are_pairs() -> None:
