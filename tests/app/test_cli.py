@@ -82,6 +82,26 @@ def test_versions_are_rolled_back_pinned_and_prefetched(
         assert code in (cli.EXIT_CALLER, 2)
 
 
+def test_adapters_are_shared_and_unshared(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flora(*words: str) -> dict[str, object]:
+        assert run("adapters", *words, "--url", url, monkeypatch=monkeypatch) == 0
+        told: dict[str, object] = json.loads(capsys.readouterr().out)
+        return told
+
+    assert run("adapters", "push", "ours", str(folder), "--url", url, monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    assert flora("share", "ours", "--tenant", "acme")["shared_with"] == ["acme"]
+    assert flora("share", "ours", "--public")["public"] is True
+    assert flora("unshare", "ours", "--tenant", "acme")["shared_with"] == []
+    assert flora("unshare", "ours", "--public")["public"] is False
+    for words in (["share", "ours"], ["unshare", "ours", "--public", "--tenant", "acme"]):
+        code = run("adapters", *words, "--url", url, monkeypatch=monkeypatch)
+        assert code == cli.EXIT_CALLER
+        assert "--tenant" in capsys.readouterr().err
+
+
 def test_a_bad_file_is_the_callers_fault(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.config import load_settings
+from app.config import Settings, load_settings, read_api_key
 from contracts.errors import InvalidRequest
 
 
@@ -107,3 +107,14 @@ def test_a_password_is_never_shown() -> None:
     with pytest.raises(InvalidRequest) as refused:
         load_settings(overrides=overrides)
     assert "hunter2" not in str(refused.value)
+
+
+def test_the_key_of_the_command_line_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_api_key() == ""
+    monkeypatch.setenv("FLORA_API_KEY", " flora-1-2 ")
+    assert read_api_key() == "flora-1-2"
+    assert load_settings() == Settings()
+    monkeypatch.setenv("FLORA_API_KEY", "se\ncret")
+    with pytest.raises(InvalidRequest) as raised:
+        read_api_key()
+    assert "cret" not in str(raised.value)
