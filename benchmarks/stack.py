@@ -88,7 +88,7 @@ async def measure_server(
         load = replace(MAIN_LOAD, num_sequences=clients)
         for number in range(1, (1 if clients > 64 else rounds) + 1):
             await measure_round(server, url, load, [engine, *sides], number, samples)
-    if server.lone:
+    if server.is_lone:
         for number in range(1, rounds + 1):
             await measure_lone(server, engine, sides, number, samples)
     if server.name == "flora":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,20 +20,31 @@ LORA_RANK = 8
 CLIENTS = (1, 8, 32, 128)
 
 
+Start = Callable[[Path], AbstractContextManager[tuple[str, list[Side]]]]
+"""Starts a server with its files in a folder; its URL, and the sides that ask it."""
+
+_OURS_LABEL = "{side}{clients}"
+_VARIANTS = {
+    "no_window": "window.wait_s=0",
+    "stream_per_request": "window.max_batch_size=1",
+    "compiled": "replica.enforce_eager=false",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server that is measured. `start` yields its URL and the sides that ask it.
+    """One server that is measured.
 
     A metric of `clients` streams is called `label` with the side's name and their number filled
-    in. `lone` is whether single requests to an idle server are measured, too.
+    in. `is_lone` is whether single requests to an idle server are measured, too.
     """
 
     name: str
+    start: Start
     label: str
-    clients: tuple[int, ...]
-    lone: bool
-    is_ours: bool
-    start: Callable[[Path], AbstractContextManager[tuple[str, list[Side]]]]
+    clients: tuple[int, ...] = (32,)
+    is_lone: bool = False
+    is_ours: bool = False
 
 
 def servers(
@@ -46,51 +57,40 @@ def servers(
     quick: bool,
 ) -> list[Server]:
     """All of them in the order in which they are measured; a quick run leaves most out."""
-    uploads = write_uploads(layout, NUM_ADAPTERS)
-    ours = partial(flora_serve, model, uploads, console)
-    serve = partial(peer, model, max_num_seqs, console)
-    best = one_process_engine()
-    main = Server("flora", "{side}{clients}", CLIENTS, True, True, partial(ours, (), grpc=True))
-    eager = Server(
-        "vllm_serve",
-        "vllm_serve",
-        (32,),
-        True,
-        False,
-        partial(serve, 0, best, ("--enforce-eager",)),
-    )
-    if quick:
-        return [Server("flora", main.label, (1, 32), True, True, main.start), eager]
-    variants = {
-        "no_window": "window.wait_s=0",
-        "stream_per_request": "window.max_batch_size=1",
-        "compiled": "replica.enforce_eager=false",
-    }
+    ours = our_servers(model, layout, console)
+    peers = peer_servers(model, max_num_seqs, console, packages)
+    return [replace(ours[0], clients=(1, 32)), peers[0]] if quick else [*ours, *peers]
+
+
+def our_servers(model: Path, layout: AdapterLayout, console: Console) -> list[Server]:
+    """`flora serve` as it comes, and with one setting changed."""
+    start = partial(flora_serve, model, write_uploads(layout, NUM_ADAPTERS), console)
+    main = Server("flora", partial(start, (), grpc=True), _OURS_LABEL, CLIENTS, True, True)
+    variants = [
+        replace(
+            main,
+            name=name,
+            start=partial(start, (setting,)),
+            label=f"{name}_{_OURS_LABEL}",
+            clients=(32,),
+        )
+        for name, setting in _VARIANTS.items()
+    ]
+    return [main, *variants]
+
+
+def peer_servers(model: Path, max_num_seqs: int, console: Console, packages: str) -> list[Server]:
+    """`vllm serve` at its best, compiled, as it comes, and with LoRA; Ray's with LoRA."""
+    start = partial(peer, model, max_num_seqs, console)
+    best, eager = one_process_engine(), ("--enforce-eager",)
+    lora, ray_lora = f"vllm_serve_lora_r{LORA_RANK}", f"ray_llm_lora_r{LORA_RANK}"
+    ray = partial(ray_llm_peer, model, max_num_seqs, console, packages)
     return [
-        main,
-        *(
-            Server(
-                name, f"{name}_{{side}}{{clients}}", (32,), True, True, partial(ours, (setting,))
-            )
-            for name, setting in variants.items()
-        ),
-        eager,
-        *(
-            Server(name, name, (32,), False, False, partial(serve, rank, environment, flags))
-            for name, rank, environment, flags in (
-                ("vllm_serve_compiled", 0, best, ()),
-                ("vllm_serve_default", 0, {}, ()),
-                (f"vllm_serve_lora_r{LORA_RANK}", LORA_RANK, best, ("--enforce-eager",)),
-            )
-        ),
-        Server(
-            f"ray_llm_lora_r{LORA_RANK}",
-            f"ray_llm_lora_r{LORA_RANK}",
-            (32,),
-            False,
-            False,
-            partial(ray_llm_peer, model, max_num_seqs, console, packages),
-        ),
+        Server("vllm_serve", partial(start, 0, best, eager), "vllm_serve", is_lone=True),
+        Server("vllm_serve_compiled", partial(start, 0, best, ()), "vllm_serve_compiled"),
+        Server("vllm_serve_default", partial(start, 0, {}, ()), "vllm_serve_default"),
+        Server(lora, partial(start, LORA_RANK, best, eager), lora),
+        Server(ray_lora, ray, ray_lora),
     ]
 
 
