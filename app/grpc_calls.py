@@ -102,8 +102,9 @@ class GrpcCalls:
 
 def _fail(context: Any, error: Exception, request_id: str) -> None:
     set_error(context, error)
-    trailers = [*context.trailing_metadata(), (REQUEST_ID_KEY, request_id)]
-    context.set_trailing_metadata(trailers)
+    # Ray Serve puts its own id in front of whatever is set.
+    ours = [(key, value) for key, value in context.trailing_metadata() if key != "request_id"]
+    context.set_trailing_metadata([*ours, (REQUEST_ID_KEY, request_id)])
 
 
 def _authorization(context: Any) -> str | None:

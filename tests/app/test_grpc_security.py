@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
+from ray.serve.grpc_util import RayServegRPCContext
 
 from adapter_cache.store import MemoryStore
 from app.auth import KeyAuthoriser
@@ -15,6 +17,7 @@ from contracts.access import Caller, Scope
 from contracts.adapters import TenantId
 from tests.app.grpc_parts import (
     METHODS,
+    Servicer,
     ask,
     call,
     code_of,
@@ -187,3 +190,16 @@ async def test_only_a_bearer_key_counts(pair: tuple[str, str]) -> None:
         error = await failure(method(pb.ListAdaptersRequest(), metadata=[pair]))
     assert error.code() == UNAUTHENTICATED
     assert "all/owner" not in str(error)
+
+
+async def test_ray_serves_context_gets_every_trailer_once() -> None:
+    native = Mock()
+    native.invocation_metadata.return_value = ()
+    native.trailing_metadata.return_value = ()
+    context = RayServegRPCContext(native)
+    context.set_trailing_metadata([("request_id", "serve's own")])
+    door = make_door(auth=KeyAuthoriser(Keys()))
+    assert not (await Servicer(door).ListAdapters(pb.ListAdaptersRequest(), context)).adapters
+    keys = [key for key, _ in context.trailing_metadata()]
+    assert keys == ["request_id", "flora-error-code", "x-request-id"]
+    assert context.code() == UNAUTHENTICATED
