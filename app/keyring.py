@@ -11,7 +11,7 @@ from typing import Protocol
 from adapter_cache.registry_guard import AlwaysWhole, Guard
 from app.api_key import ApiKey, parse_key_text
 from contracts.access import Caller
-from contracts.errors import AdapterCorrupt, NotReady, ServiceError, StoreUnavailable
+from contracts.errors import AdapterCorrupt, NotReady, Overloaded, ServiceError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 _CANNOT_SAY = "Keys cannot be checked now."
@@ -102,7 +102,9 @@ class CachedKeyring:
     What is revoked stops to open within `ttl_s`. While the store does not answer, a key that it
     knew at most `stale_max_s` ago goes on, and one caller in `pause_s` finds out whether it is
     back. A key is called unknown only while `guard` says that nothing is missing from the store.
-    Known and unknown keys are remembered apart, so that guesses push no real key out.
+    Known and unknown keys are remembered apart, so that guesses push no real key out; and keys that
+    are not known are looked up `max_parallel_strangers` at a time, so that guesses leave the
+    store's connections to others.
 
     `clock` counts seconds for the cache, `unix_clock` gives the time that expiry is told in.
     """
@@ -118,6 +120,7 @@ class CachedKeyring:
         pause_s: float = 0.5,
         max_keys: int = 1 << 16,
         max_unknown: int = 1 << 12,
+        max_parallel_strangers: int = 8,
         clock: Callable[[], float] = time.monotonic,
         unix_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -131,6 +134,7 @@ class CachedKeyring:
         self._unix_clock = unix_clock
         self._known = _Recent(max_keys)
         self._unknown = _Recent(max_unknown)
+        self._strangers = asyncio.Semaphore(max_parallel_strangers)
         self._asking: dict[str, asyncio.Task[ApiKey | None]] = {}
         self._outage = ""
         self._ask_again_at_s = 0.0
@@ -182,6 +186,19 @@ class CachedKeyring:
             task.exception()
 
     async def _ask(self, key_id: str) -> ApiKey | None:
+        if self._known.get(key_id) is not None:
+            return await self._look_up(key_id)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._strangers.acquire()
+        except TimeoutError:
+            raise Overloaded("Too many keys are seen for the first time.") from None
+        try:
+            return await self._look_up(key_id)
+        finally:
+            self._strangers.release()
+
+    async def _look_up(self, key_id: str) -> ApiKey | None:
         asked_at_s = self._clock()
         try:
             async with asyncio.timeout(self._timeout_s):

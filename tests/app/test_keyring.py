@@ -138,6 +138,25 @@ async def test_guesses_push_no_key_out_and_memory_is_bounded() -> None:
     assert ring.keys.num_asked == asked
 
 
+async def test_guesses_leave_the_store_to_others() -> None:
+    ring = await make_ring(timeout_s=0.5)
+    assert await ring.opens()
+    ring.keys.gate.clear()
+    guesses = [
+        asyncio.ensure_future(ring.opens(key_text(f"{number + 2:016x}", SECRET)))
+        for number in range(100)
+    ]
+    await asyncio.sleep(0.01)
+    assert ring.keys.num_asked == 1 + 8
+    ring.clock.now_s += 3
+    known = asyncio.ensure_future(ring.opens())
+    await asyncio.sleep(0.01)
+    assert ring.keys.num_asked == 1 + 8 + 1
+    ring.keys.gate.set()
+    assert await known
+    assert await asyncio.gather(*guesses) == [False] * 100
+
+
 async def test_while_the_store_is_away_known_keys_go_on_for_a_while() -> None:
     ring = await make_ring()
     assert await ring.opens()
