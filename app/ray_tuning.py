@@ -1,5 +1,6 @@
 """Tuning the windows of an application that runs, from any process of its Ray cluster."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def tune_windows(changes: Mapping[str, Any], app_name: str = "flora") -> int:
     TuningSettings(**changes)
     if not ray.is_initialized():
         try:
-            ray.init(address="auto", log_to_driver=False)
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise NotReady("there is no Ray cluster on this machine") from error
     try:
