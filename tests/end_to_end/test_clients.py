@@ -241,7 +241,7 @@ def test_langchain(url: str) -> None:
         base_url=f"{url}/v1",
         api_key="none",
         temperature=0,
-        max_tokens=32,
+        max_tokens=64,
     )
     whole = chat.invoke("How do I boil an egg?")
     assert whole.content
