@@ -6,6 +6,7 @@ from typing import Literal
 from replicas.fair_limits import FairLimits
 
 _NO_LIMIT = 1 << 60
+_MAX_RESERVED_SEQS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +15,12 @@ class ReplicaConfig:
     and says a token every `echo_step_s`.
 
     A tenant may have `max_num_seqs` sequences run at once, and `reserved_seqs` more run for tenants
-    below their share; None reserves an eighth of `max_num_seqs`, as far as slots allow. At most
-    `max_prefill_tokens` of prompts are in the engine before their first token, as much again for
-    tenants below their share. Of what active tenants leave unused of their shares, `held_share` (0
-    to 1) stays free for them; a tenant is active for `active_s` after its last request. At most
-    `max_waiting` requests wait. Without `fair_queue` all go to the engine in the order in which
-    they come.
+    that ask now and then; None reserves half of `max_num_seqs`, at most 16, as far as slots allow.
+    At most `max_prefill_tokens` of prompts are in the engine before their first token, as much
+    again for tenants that ask now and then. Of what active tenants leave unused of their shares,
+    `held_share` (0 to 1) stays free for them; a tenant is active for `active_s` after its last
+    request. At most `max_waiting` requests wait. Without `fair_queue` all go to the
+    engine in the order in which they come.
     `num_slots` adapters fit on the device at once; it is at least as many as sequences that run, so
     that slots never decide who may. `max_rank` is the highest rank of one module that a slot has
     room for.
@@ -87,7 +88,8 @@ class ReplicaConfig:
         """Sequences of one batch, whoever's."""
         if self.reserved_seqs is not None:
             return self.max_num_seqs + self.reserved_seqs
-        return min(self.max_num_seqs + max(1, self.max_num_seqs // 8), self.num_slots)
+        reserved = min(_MAX_RESERVED_SEQS, (self.max_num_seqs + 1) // 2)
+        return min(self.max_num_seqs + reserved, self.num_slots)
 
     @property
     def fair_limits(self) -> FairLimits:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 class FairLimits:
     """What may be in the engine and in front of it.
 
-    `max_num_seqs` sequences of anybody, and `reserved_seqs` more for tenants below their share.
-    `max_prefill_tokens` of prompts that have brought no token yet, as much again for tenants below
-    their share; a longer prompt goes alone. `max_waiting` requests wait, of all tenants.
+    `max_num_seqs` sequences of anybody, and `reserved_seqs` more for fresh tenants: those that have
+    had no more than `burst_cost` since they last came with nothing waiting and no more service than
+    others. `max_prefill_tokens` of prompts that have brought no token yet, as much again for fresh
+    tenants; a longer prompt goes alone. `max_waiting` requests wait, of all tenants.
 
     A tenant counts as active while it has requests here and for `active_s` after. Of the sequences
-    that active tenants below their share leave unused, `held_share` (0 to 1) stays free for them
-    and the rest goes to whoever waits.
+    that are an active tenant's share and that it leaves unused, `held_share` (0 to 1) stays free
+    for it and the rest goes to whoever waits.
 
     A prompt token costs `prompt_cost`, a generated one `token_cost` (the paper's w_p and w_q).
-    A tenant whose service is more than `burst_cost` ahead of the others' takes no reserve.
     """
 
     max_num_seqs: int = 64
@@ -27,7 +27,7 @@ class FairLimits:
     active_s: float = 10.0
     prompt_cost: float = 1.0
     token_cost: float = 2.0
-    burst_cost: float = 1024.0
+    burst_cost: float = 4096.0
 
     @property
     def max_running_seqs(self) -> int:

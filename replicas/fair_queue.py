@@ -4,7 +4,7 @@ Numbers and ids alone: no clock, no engine, no event loop.
 """
 
 from collections import deque
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 
 from replicas.fair_limits import FairLimits
@@ -13,7 +13,7 @@ from replicas.service_order import Request, ServiceOrder, Tenant
 from replicas.tenant_shares import TenantShares
 
 _MAX_REMEMBERED = 10_000
-_LATE = 1 << 40
+_STEADY = 1 << 40
 
 
 class FairQueue:
@@ -36,11 +36,8 @@ class FairQueue:
         self._waiting: dict[int, Request] = {}
         self._running: dict[int, Request] = {}
         self._lengths = LongestQueue()
-        # Tenants with something waiting: those below their share, and the others.
-        self._below, self._above = ServiceOrder(), ServiceOrder()
-        # The total weight at which one below its share no longer is, and at which one above is.
-        self._falling: list[tuple[float, int, Tenant]] = []
-        self._rising: list[tuple[float, int, Tenant]] = []
+        # Tenants with something waiting: those who came lately, and the others.
+        self._fresh, self._steady = ServiceOrder(), ServiceOrder()
         self._idle: list[tuple[float, str]] = []
         self._resting: deque[tuple[float, Tenant]] = deque()
         self._last_left = Tenant("", 1.0)
@@ -58,7 +55,7 @@ class FairQueue:
     @property
     def virtual_time(self) -> float:
         """What a newcomer is lifted to: the least service per weight among those who wait."""
-        firsts = [t for t in (self._below.first(), self._above.first()) if t is not None]
+        firsts = [t for t in (self._fresh.first(), self._steady.first()) if t is not None]
         return min((t.counter for t in firsts), default=self._last_left.counter)
 
     def is_full_for(self, tenant: str) -> bool:
@@ -86,32 +83,33 @@ class FairQueue:
             self.leave(shed, now_s)
         owner = self._owner(tenant, weight)
         if not owner.waiting:
-            owner.counter = max(owner.counter, self.virtual_time)
+            if owner.counter <= (now := self.virtual_time):
+                owner.counter = owner.lifted_to = now
             owner.since = next(self._events)
         num_seqs = min(num_seqs, self._limits.max_num_seqs)
         request = Request(request_id, owner, weight, num_seqs, prompt_tokens)
         owner.waiting[request_id] = self._waiting[request_id] = request
         self._lengths.change(tenant, len(owner.waiting))
-        self._push(owner)
+        if len(owner.waiting) == 1:
+            self._push(owner)
         return request_id, shed
 
     def pick(self, now_s: float) -> tuple[int, int] | None:
         """The next request that the engine has room for, and its priority; None if there is none.
 
-        The priority is virtual time, lower first; tenants above their share come after all others.
+        The priority is virtual time, lower first; tenants that came lately go before all others.
         """
         self._retire(now_s)
         owner = self._next()
         if owner is None:
             return None
-        is_below = self._shares.is_below(owner)
-        priority = int(owner.counter) + (0 if is_below else _LATE)
+        priority = int(owner.counter) + (0 if self._is_fresh(owner) else _STEADY)
         request = owner.first
         self._dequeue(request)
         owner.since = next(self._events)
         owner.num_running += 1
-        self._run(owner, request.num_seqs)
-        owner.counter += self._limits.prompt_cost * request.prompt_tokens / request.weight
+        self._shares.run(owner, request.num_seqs)
+        self._serve(request, self._limits.prompt_cost * request.prompt_tokens)
         self._running[request.id] = request
         self.num_prefill_tokens += request.prompt_tokens
         return request.id, priority
@@ -119,8 +117,7 @@ class FairQueue:
     def charge(self, request_id: int, num_tokens: int) -> bool:
         """A running request has brought tokens. True if they were its first: others may fit now."""
         request = self._running[request_id]
-        cost = self._limits.token_cost * num_tokens / request.weight
-        request.tenant.counter += cost
+        self._serve(request, self._limits.token_cost * num_tokens)
         if request.has_tokens or not num_tokens:
             return False
         request.has_tokens = True
@@ -134,7 +131,7 @@ class FairQueue:
         elif (request := self._running.pop(request_id, None)) is not None:
             owner = request.tenant
             owner.num_running -= 1
-            self._run(owner, -request.num_seqs)
+            self._shares.run(owner, -request.num_seqs)
             if not request.has_tokens:
                 self.num_prefill_tokens -= request.prompt_tokens
         if request is not None and request.tenant.is_idle:
@@ -171,7 +168,7 @@ class FairQueue:
         self._shares.check_integrity(list(owners))
         assert self._lengths.max_length == max((len(t.waiting) for t in owners), default=0)
         for owner in owners:
-            assert not owner.waiting or owner in self._below or owner in self._above
+            assert not owner.waiting or owner in self._fresh or owner in self._steady
 
     def __repr__(self) -> str:
         return (
@@ -180,64 +177,42 @@ class FairQueue:
         )
 
     def _next(self) -> Tenant | None:
-        self._settle()
-        below, above = self._below.first(), self._above.first()
-        if below is None:
-            return above if above is not None and self._fits(above, 1) else None
-        if above is None or below.order < above.order:
-            return below if self._fits(below, 2) else None
-        if self._fits(above, 1):
-            return above
-        # Its turn has come, but what is free is reserved for those who have had less than a share.
-        has_turn = below.counter <= above.counter + self._limits.burst_cost
-        return below if has_turn and self._fits(below, 2) else None
+        fresh, steady = self._fresh.first(), self._steady.first()
+        if fresh is None or steady is None:
+            first = fresh or steady
+            return first if first is not None and self._fits(first) else None
+        if steady.order < fresh.order and self._fits(steady):
+            return steady
+        # If it does not fit, what is free is kept for those who come now and then.
+        return fresh if self._fits(fresh) else None
 
-    def _fits(self, owner: Tenant, prefills: int) -> bool:
-        """Whether the tenant's first request fits; `prefills` 2 lets it use the reserve."""
-        request, limits = owner.first, self._limits
-        max_seqs = (
-            limits.max_running_seqs
-            if prefills == 2
-            else limits.max_num_seqs - self._shares.num_held()
-        )
-        if self.num_running_seqs + request.num_seqs > max_seqs:
+    def _fits(self, owner: Tenant) -> bool:
+        """Whether the tenant's first request fits."""
+        request, limits, is_fresh = owner.first, self._limits, self._is_fresh(owner)
+        reserved = limits.reserved_seqs if is_fresh else -self._shares.num_held()
+        if self.num_running_seqs + request.num_seqs > limits.max_num_seqs + reserved:
             return False
         pending = self.num_prefill_tokens
-        return not pending or pending + request.prompt_tokens <= (
-            prefills * limits.max_prefill_tokens
-        )
+        room = limits.max_prefill_tokens * (2 if is_fresh else 1)
+        return not pending or pending + request.prompt_tokens <= room
 
-    def _settle(self) -> None:
-        """Others have come or left: tenants move where their shares put them now."""
-        while self._rising and -self._rising[0][0] > self._shares.active_weight:
-            self._push_valid(heappop(self._rising))
-        while self._falling and self._falling[0][0] <= self._shares.active_weight:
-            self._push_valid(heappop(self._falling))
+    def _is_fresh(self, owner: Tenant) -> bool:
+        """Whether a tenant has had little since it last came with nothing waiting."""
+        return owner.counter <= owner.lifted_to + self._limits.burst_cost
 
-    def _push_valid(self, popped: tuple[float, int, Tenant]) -> None:
-        _, entry, owner = popped
-        if owner.entry == entry and owner.waiting:
+    def _serve(self, request: Request, cost: float) -> None:
+        owner = request.tenant
+        owner.counter += cost / request.weight
+        if owner.waiting and not owner.is_late and not self._is_fresh(owner):
             self._push(owner)
 
     def _push(self, owner: Tenant) -> None:
         """Put a tenant that waits where it belongs."""
-        is_below = self._shares.is_below(owner)
-        order = self._below if is_below else self._above
+        is_fresh = self._is_fresh(owner)
+        order = self._fresh if is_fresh else self._steady
         order.push(owner)
         order.trim(len(self._tenants))
-        self._shares.set_late(owner, not is_below)
-        if owner.num_running_seqs:
-            moves, sign = (self._falling, 1) if is_below else (self._rising, -1)
-            heappush(moves, (sign * self._shares.crossing(owner), owner.entry, owner))
-            if len(moves) > 2 * len(self._tenants) + 64:
-                moves[:] = [m for m in moves if m[2].entry == m[1]]
-                heapify(moves)
-
-    def _run(self, owner: Tenant, num_seqs: int) -> None:
-        """A tenant runs that many sequences more."""
-        self._shares.run(owner, num_seqs)
-        if owner.waiting:
-            self._push(owner)
+        self._shares.set_late(owner, not is_fresh)
 
     def _retire(self, now_s: float) -> None:
         """Tenants that have been idle for long enough have no share any more."""

@@ -25,12 +25,14 @@ class Tenant:
     """`counter` is the service so far per weight: the virtual token counter of the paper.
 
     `since` is when it came or was served last, in such events; `entry` its valid place in an order.
-    `is_late` while it has something waiting although it has its share of the sequences.
+    `lifted_to` is what the counter was when the tenant last came with nothing waiting and no more
+    service than others; it `is_late` while it waits and has had more than a burst since.
     """
 
     name: str
     weight: float
     counter: float = 0.0
+    lifted_to: float = 0.0
     since: int = 0
     num_running: int = 0
     num_running_seqs: int = 0

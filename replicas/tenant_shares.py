@@ -7,7 +7,7 @@ from replicas.service_order import Tenant
 class TenantShares:
     """Sums over the active tenants, so that a share is known without looking at any other.
 
-    A tenant is "late" while it has something waiting although it runs its share.
+    A tenant is "late" while it has something waiting and has had more than a burst since it came.
     """
 
     def __init__(self, limits: FairLimits) -> None:
@@ -44,22 +44,8 @@ class TenantShares:
             self._late_weight += sign * tenant.weight
             self._late_seqs += sign * tenant.num_running_seqs
 
-    def is_below(self, tenant: Tenant) -> bool:
-        """Whether a tenant runs fewer sequences than its weight gives it.
-
-        One more tenant of its weight is counted with those who are here, so that the reserve is
-        there before the one that needs it comes.
-        """
-        return self.active_weight < self.crossing(tenant)
-
-    def crossing(self, tenant: Tenant) -> float:
-        """The weight of all active tenants from which on what this one runs is its share."""
-        if not tenant.num_running_seqs:
-            return float("inf")
-        return tenant.weight * (self._limits.max_running_seqs / tenant.num_running_seqs - 1)
-
     def num_held(self) -> float:
-        """Sequences that stay free for active tenants below their share."""
+        """Sequences that stay free for active tenants that are not late."""
         if not self.active_weight:
             return 0.0
         share = 1.0 - self._late_weight / self.active_weight

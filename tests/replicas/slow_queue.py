@@ -22,6 +22,7 @@ class SlowQueue:
     limits: FairLimits
     requests: dict[int, Asked] = field(default_factory=dict)  # in the order of arrival
     counters: dict[str, float] = field(default_factory=dict)
+    lifted_to: dict[str, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
     ended_s: dict[str, float] = field(default_factory=dict)
@@ -67,8 +68,8 @@ class SlowQueue:
         """Whoever had to go has gone."""
         new = self.arriving
         if not self.waiting(new.tenant):
-            old = self.counters.get(new.tenant, 0.0)
-            self.counters[new.tenant] = max(old, self.virtual_time)
+            if self.counters.get(new.tenant, 0.0) <= self.virtual_time:
+                self.counters[new.tenant] = self.lifted_to[new.tenant] = self.virtual_time
             self._mark(new.tenant)
         self.weights[new.tenant] = new.weight
         self.requests[self.num_asked] = new
@@ -83,40 +84,35 @@ class SlowQueue:
     def num_seqs(self, tenants: set[str]) -> int:
         return sum(r.num_seqs for r in self.running() if r.tenant in tenants)
 
-    def is_below_share(self, tenant: str) -> bool:
-        total = sum(self.weights[t] for t in self.active())
-        own = self.num_seqs({tenant})
-        return not own or total < self.weights[tenant] * (self.limits.max_running_seqs / own - 1)
+    def is_fresh(self, tenant: str) -> bool:
+        return self.counters[tenant] <= self.lifted_to[tenant] + self.limits.burst_cost
 
     def held(self) -> float:
-        """What those who could still ask for sequences of their share would get."""
-        early = {t for t in self.active() if t not in self.backlogged() or self.is_below_share(t)}
+        """What those who come now and then leave unused of their shares."""
+        early = {t for t in self.active() if t not in self.backlogged() or self.is_fresh(t)}
         total = sum(self.weights[t] for t in self.active())
         share = self.limits.max_num_seqs * sum(self.weights[t] for t in early) / total
         return self.limits.held_share * max(0.0, share - self.num_seqs(early))
 
-    def fits(self, tenant: str, prefills: int) -> bool:
-        request = self.requests[self.waiting(tenant)[0]]
+    def fits(self, tenant: str) -> bool:
+        request, is_fresh = self.requests[self.waiting(tenant)[0]], self.is_fresh(tenant)
         room: float = self.limits.max_running_seqs
-        if prefills == 1:
+        if not is_fresh:
             room = self.limits.max_num_seqs - self.held()
         prefill = sum(r.prompt_tokens for r in self.running() if not r.has_tokens)
-        fits_prefill = prefill + request.prompt_tokens <= prefills * self.limits.max_prefill_tokens
+        fits_prefill = prefill + request.prompt_tokens <= (
+            self.limits.max_prefill_tokens * (2 if is_fresh else 1)
+        )
         num_seqs = sum(r.num_seqs for r in self.running()) + request.num_seqs
         return num_seqs <= room and (not prefill or fits_prefill)
 
     def pick(self) -> int | None:
         order = sorted(self.backlogged(), key=lambda t: (self.counters[t], self.since[t]))
-        if not order:
-            return None
-        chosen = None
-        if self.fits(order[0], 2 if self.is_below_share(order[0]) else 1):
-            chosen = order[0]
-        elif not self.is_below_share(order[0]):
-            below = [t for t in order if self.is_below_share(t)]
-            latest = self.counters[order[0]] + self.limits.burst_cost
-            if below and self.counters[below[0]] <= latest and self.fits(below[0], 2):
-                chosen = below[0]
+        # All are first in turn; fresh ones are also where the others have no room.
+        chosen = order[0] if order and self.fits(order[0]) else None
+        if chosen is None and order and not self.is_fresh(order[0]):
+            fresh = [t for t in order if self.is_fresh(t)]
+            chosen = fresh[0] if fresh and self.fits(fresh[0]) else None
         if chosen is None:
             return None
         picked = self.waiting(chosen)[0]

@@ -20,6 +20,7 @@ from flora.codec import CompiledAdapter, compile_adapter, decompile
 from flora.layout import AdapterLayout
 from flora.linear import materialized
 from replicas.config import ReplicaConfig
+from replicas.fair_gate import FairGate
 from replicas.replica import Replica
 from replicas.vllm_engine import VllmEngine
 from tests.flora.adapters import make_files
@@ -87,7 +88,7 @@ class Stack:
 async def running(config: ReplicaConfig, cache_dir: Path) -> AsyncIterator[Stack]:
     engine, store = VllmEngine(config), MemoryStore()
     fetcher = AdapterFetcher(NodeCache(cache_dir, 1 << 30), [store], limits=FetchLimits())
-    stack = Stack(Replica(engine, fetcher), engine, store)
+    stack = Stack(Replica(engine, fetcher, gate=FairGate(config.fair_limits)), engine, store)
     try:
         info = await stack.replica.start()
         stack.layout = AdapterLayout.from_json(info.layout_json)
