@@ -1,3 +1,5 @@
+from typing import Any
+
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -25,3 +27,38 @@ def test_the_settings_stay_as_they_are() -> None:
 def test_the_echo_engine_does_not_go_back_in_time() -> None:
     with pytest.raises(ValueError, match="echo_step_s"):
         ReplicaConfig("m", echo_step_s=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "max_num_seqs", "reserved_seqs", "expected"),
+    [(128, 64, None, 80), (128, 16, None, 24), (8, 8, None, 8), (9, 1, None, 2), (64, 16, 0, 16)],
+)
+def test_sequences_in_reserve(
+    num_slots: int, max_num_seqs: int, reserved_seqs: int | None, expected: int
+) -> None:
+    config = ReplicaConfig(
+        "m", num_slots=num_slots, max_num_seqs=max_num_seqs, reserved_seqs=reserved_seqs
+    )
+    assert config.max_running_seqs == expected
+    assert config.fair_limits.max_running_seqs == expected
+
+
+def test_without_the_fair_queue_nothing_waits_in_front_of_the_engine() -> None:
+    limits = ReplicaConfig("m", fair_queue=False).fair_limits
+    assert min(limits.max_num_seqs, limits.max_prefill_tokens) > 1 << 40
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reserved_seqs", -1),
+        ("reserved_seqs", 100),
+        ("max_prefill_tokens", 0),
+        ("max_waiting", 0),
+        ("held_share", 1.1),
+        ("active_s", -1.0),
+    ],
+)
+def test_limits_of_the_queue_that_cannot_be(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        ReplicaConfig("m", **{name: value})
