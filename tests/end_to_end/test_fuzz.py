@@ -3,6 +3,7 @@
 Callers have a key or none. `--hypothesis-profile=fuzz` tries far more.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -19,10 +21,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from adapter_cache.valkey_server import ValkeyServer
 from benchmarks.process_tree import server_process, use_by_role
+from benchmarks.served import served
 from benchmarks.soak import make_key
 from tests.app.hostile_requests import PATHS, content_types, json_bodies, multipart_bodies
-from tests.end_to_end.echo_server import EchoServer, echo_server
+from tests.app.parts import make_tokenizer
+from tests.end_to_end.echo_server import BASE
 from tests.flora.hostile_files import GOOD_CONFIG, GOOD_WEIGHTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -40,11 +45,12 @@ NUM_BODIES = 8
 class Fuzzed:
     """The server, and its two kinds of callers."""
 
-    def __init__(self, server: EchoServer, folder: Path, key: str) -> None:
-        self.server = server
+    def __init__(self, url: str, http: httpx.Client, folder: Path, key: str) -> None:
+        self.url = url
+        self.http = http
         self.folder = folder
         self.key = {"Authorization": f"Bearer {key}"}
-        self._process = server_process(int(server.url.rpartition(":")[2]))
+        self._process = server_process(int(url.rpartition(":")[2]))
 
     def door_bytes(self) -> int:
         return use_by_role(self._process)["door"].rss_bytes
@@ -57,14 +63,20 @@ class Fuzzed:
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     folder = tmp_path_factory.mktemp("fuzz")
-    with echo_server(folder, 0.0, "--set", "auth.required=true") as server:
-        key = make_key(
-            [
-                f"cache.redis_url={server.valkey.url}",
-                f"cache.object_store_url=file://{folder / 'objects'}",
-            ]
-        )
-        yield Fuzzed(server, folder, key)
+    make_tokenizer().save_pretrained(folder / BASE)
+    with ValkeyServer.start(folder / "valkey-0") as valkey:
+        stores = [
+            f"cache.redis_url={valkey.url}",
+            f"cache.object_store_url=file://{folder / 'objects'}",
+        ]
+        key = make_key(stores)  # It does not start without one.
+        settings = [*stores, "auth.required=true", "replica.engine=echo"]
+        flags = [part for setting in settings for part in ("--set", setting)]
+        with (
+            served(folder / BASE, folder, Console(file=sys.stderr), *flags) as url,
+            httpx.Client(base_url=url, timeout=30) as http,
+        ):
+            yield Fuzzed(url, http, folder, key)
 
 
 def harsh(num_examples: int) -> settings:
@@ -84,14 +96,14 @@ def assert_no_fault(response: httpx.Response) -> None:
         assert response.json()["error"]["code"], response.text
 
 
-def operations(server: EchoServer) -> list[Any]:
-    document = schemathesis.openapi.from_dict(server.http.get("/openapi.json").json())
-    document.config.update(base_url=server.url)
+def operations(fuzzed: Fuzzed) -> list[Any]:
+    document = schemathesis.openapi.from_dict(fuzzed.http.get("/openapi.json").json())
+    document.config.update(base_url=fuzzed.url)
     return [found.ok() for found in document.get_all_operations() if isinstance(found, Ok)]
 
 
 def test_every_operation_answers_as_its_document_says(fuzzed: Fuzzed) -> None:
-    found = operations(fuzzed.server)
+    found = operations(fuzzed)
     assert len(found) > 15
     checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
     for operation in found:
@@ -107,7 +119,7 @@ def test_every_operation_answers_as_its_document_says(fuzzed: Fuzzed) -> None:
 
 
 def test_hostile_requests_leave_nothing_behind(fuzzed: Fuzzed) -> None:
-    server, before_files = fuzzed.server, fuzzed.files()
+    http, before_files = fuzzed.http, fuzzed.files()
     sizes: list[int] = []
 
     @harsh(NUM_UPLOADS)
@@ -116,14 +128,14 @@ def test_hostile_requests_leave_nothing_behind(fuzzed: Fuzzed) -> None:
         headers = fuzzed.key | (
             {"Content-Type": content_type} if content_type.isprintable() else {}
         )
-        answer = server.http.put("/v1/adapters/fuzz", content=body, headers=headers)
+        answer = http.put("/v1/adapters/fuzz", content=body, headers=headers)
         assert_no_fault(answer)
 
     def ask(path: str) -> None:
         @harsh(NUM_BODIES)
         @given(json_bodies(PATHS[path]))
         def check(body: bytes) -> None:
-            assert_no_fault(server.http.post(path, content=body, headers=fuzzed.key))
+            assert_no_fault(http.post(path, content=body, headers=fuzzed.key))
 
         check()
 
@@ -136,12 +148,12 @@ def test_hostile_requests_leave_nothing_behind(fuzzed: Fuzzed) -> None:
     assert fuzzed.files() - before_files <= {"node"}
     assert not list(Path("/tmp").glob("flora-escaped*"))
     assert not list(fuzzed.folder.rglob("*escaped*"))
-    assert server.http.get("/readyz").status_code == 200
+    assert http.get("/readyz").status_code == 200
 
 
 def test_after_all_of_it_an_adapter_can_be_published_and_used(fuzzed: Fuzzed) -> None:
     files = {"c": ("adapter_config.json", GOOD_CONFIG), "w": ("a.safetensors", GOOD_WEIGHTS)}
-    http = fuzzed.server.http
+    http = fuzzed.http
     refused = http.put("/v1/adapters/good", files=files)
     assert refused.status_code == 401
     answer = http.put("/v1/adapters/good", files=files, headers=fuzzed.key)
