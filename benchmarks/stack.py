@@ -145,10 +145,12 @@ async def measure_lone(
 
 
 def counters(url: str) -> dict[str, float]:
-    """The door's counters without labels, by name."""
-    lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if line and line[0] != "#" and "{" not in line)
-    return {name: float(value) for name, value in pairs}
+    """What the server has counted, by name; one name's labels are added up."""
+    found: dict[str, float] = defaultdict(float)
+    for line in httpx.get(f"{url}/metrics", timeout=30).text.splitlines():
+        if line and not line.startswith("#"):
+            found[line.split("{", 1)[0].split(" ", 1)[0]] += float(line.rsplit(" ", 1)[1])
+    return found
 
 
 def port_of(url: str) -> int:
