@@ -89,7 +89,12 @@ def facts_of(record: logging.LogRecord) -> dict[str, Any]:
         "key_id": request.caller.key_id if request.caller else "",
         "trace_id": request.trace_id,
     }
-    given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    # A leading underscore marks what libraries hang on every record for themselves, as Ray does.
+    given = {
+        name: value
+        for name, value in vars(record).items()
+        if name not in _STANDARD and not name.startswith("_")
+    }
     return {name: value for name, value in {**known, **given}.items() if value != ""}
 
 

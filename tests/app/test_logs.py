@@ -83,7 +83,7 @@ def test_a_stack_ends_where_a_chain_bites_its_tail() -> None:
 def test_text_says_the_same(tmp_path: Path) -> None:
     log = Logs(LogSettings(format="text", directory=str(tmp_path)), "door")
     leave = enter_request(RequestContext("req-1"))
-    LOG.info("hello", extra={"attempt": 3})
+    LOG.info("hello", extra={"attempt": 3, "_of_a_library": 1})
     leave()
     (line,) = lines(tmp_path, log)
     assert line.endswith("INFO app.something: hello request_id=req-1 attempt=3")
