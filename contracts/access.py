@@ -20,7 +20,7 @@ class Quota:
     """What one key may use; None is without limit.
 
     `tokens_per_min` counts prompt tokens and tokens that may be generated; `max_streams` counts
-    requests that run at a time.
+    choices (`n` of a request) that run at a time.
     """
 
     requests_per_min: int | None = None
