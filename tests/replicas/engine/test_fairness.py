@@ -8,6 +8,7 @@ import pytest
 
 from contracts.adapters import BASE, TenantId
 from contracts.generation import GenerateRequest, Sampling
+from replicas.fair_gate import FairGate
 from tests.replicas.engine.models import make_tiny
 from tests.replicas.engine.parts import Stack, make_adapter, make_config, running
 
@@ -55,6 +56,8 @@ async def test_a_crowd_delays_another_by_at_most_one_batch(
     model = make_tiny("llama", tmp_path / "model")
     config = make_config(model, max_num_seqs=NUM_SEQS, reserved_seqs=num_reserved)
     async with running(config, tmp_path / "cache") as stack:
+        # The crowd has had its first burst by the time that it counts.
+        stack.replica._gate = FairGate(replace(config.fair_limits, burst_cost=100.0))
         key = await stack.publish("own", make_adapter(stack.layout, "rank-1 tied", 0, 0.3))
         sampling = Sampling(16, temperature=0.0, ignore_eos=True)
         crowd = [
