@@ -32,8 +32,11 @@ class ValkeyServer:
     that ends. What was published outlives it. Use as a context manager or call `stop`.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", directory: Path, port: int) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", directory: Path, port: int, max_bytes: int
+    ) -> None:
         self._process = process
+        self._max_bytes = max_bytes
         self.directory = directory
         self.port = port
 
@@ -60,7 +63,6 @@ class ValkeyServer:
         for _ in range(1 if port else _MAX_STARTS):
             server = cls._spawn(directory, port or _free_port(), max_bytes)
             if server._wait_ready(ready_timeout_s):
-                (directory / _ADDRESS).write_text(f"{server._process.pid} {server.port}")
                 return server
             # A free port may be taken by somebody else before the child binds it.
             server.stop()
@@ -87,6 +89,16 @@ class ValkeyServer:
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    def restart(self, ready_timeout_s: float = 60.0) -> None:
+        """After its death: a new process on the same port, with what the old one had written.
+
+        Raises NotReady. From the main thread, like `start`.
+        """
+        self.stop()
+        self._process = self._spawn(self.directory, self.port, self._max_bytes)._process
+        if not self._wait_ready(ready_timeout_s):
+            raise NotReady(f"the embedded Valkey did not start again; see {self.log_path}")
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the server, by force after `timeout_s`; returns when it is gone."""
@@ -124,12 +136,13 @@ class ValkeyServer:
         finally:
             # The child keeps the lock through the descriptor it inherited, for as long as it lives.
             os.close(lock)
-        return cls(process, directory, port)
+        return cls(process, directory, port, max_bytes)
 
     def _wait_ready(self, timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
         while self.is_running and time.monotonic() < deadline_s:
             if _serves(self._process.pid, self.port):
+                (self.directory / _ADDRESS).write_text(f"{self._process.pid} {self.port}")
                 return True
             time.sleep(_POLL_S)
         return False

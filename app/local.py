@@ -1,5 +1,6 @@
 """`flora serve`: Valkey, Ray, the engine and the API on one machine, from one process."""
 
+import logging
 import math
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -34,6 +36,9 @@ _CHILDREN_STOP_S = 2.0
 _VALKEY_STOP_S = 1.5
 _READY_TIMEOUT_S = 120.0
 _POLL_S = 0.5
+_MAX_DEATHS = 3
+_DEATHS_WITHIN_S = 60.0
+_LOG = logging.getLogger(__name__)
 
 
 def serve_local(settings: Settings, *, demo: Path | None, console: Console, key: str = "") -> None:
@@ -73,7 +78,7 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console, key:
                 )
                 told += grpc_snippet(address, model, needs_key=needs_key)
             console.print(told, highlight=False, markup=False, soft_wrap=True)
-            _wait_for_end(valkey)
+            keep_running(valkey)
         except KeyboardInterrupt:
             console.print("stopping")
 
@@ -198,10 +203,18 @@ def _wait_ready(api: ApiClient) -> None:
             time.sleep(_POLL_S)
 
 
-def _wait_for_end(valkey: ValkeyServer | None) -> None:
-    while valkey is None or valkey.is_running:
+def keep_running(valkey: ValkeyServer | None) -> None:
+    """Until a signal. A Valkey that dies is started again; too often in a while ends it all."""
+    deaths_s: deque[float] = deque(maxlen=_MAX_DEATHS)
+    while True:
         time.sleep(_POLL_S)
-    raise StoreUnavailable(f"the embedded Valkey has ended; see {valkey.log_path}")
+        if valkey is None or valkey.is_running:
+            continue
+        deaths_s.append(time.monotonic())
+        if len(deaths_s) == _MAX_DEATHS and deaths_s[-1] - deaths_s[0] < _DEATHS_WITHIN_S:
+            raise StoreUnavailable(f"the embedded Valkey keeps ending; see {valkey.log_path}")
+        _LOG.warning("the embedded Valkey has ended; starting it again")
+        valkey.restart()
 
 
 def _reachable(host: str) -> str:

@@ -75,6 +75,20 @@ def test_a_killed_server_leaves_a_directory_that_works(tmp_path: Path) -> None:
         assert again.is_running
 
 
+def test_one_that_was_killed_starts_again_with_what_it_had(tmp_path: Path) -> None:
+    with ValkeyServer.start(tmp_path, max_bytes=1 << 26) as server:
+        with Redis.from_url(server.url) as redis:
+            redis.set("registry", "kept")
+        before = server._process.pid
+        os.kill(before, signal.SIGKILL)
+        server.restart()
+        assert server._process.pid != before
+        assert ValkeyServer.running_url(tmp_path) == server.url
+        with Redis.from_url(server.url) as redis:
+            assert redis.get("registry") == b"kept"
+            assert redis.config_get("maxmemory") == {"maxmemory": str(1 << 26)}
+
+
 def test_others_find_the_server_that_runs_over_a_directory(tmp_path: Path) -> None:
     assert ValkeyServer.running_url(tmp_path) is None
     with ValkeyServer.start(tmp_path) as server:

@@ -10,15 +10,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import openai
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from adapter_cache.valkey_server import ValkeyServer
 from app.config import DEFAULT_MODEL
-from app.local import haproxy_environment, interruptible, require_free_port, require_model
-from contracts.errors import InvalidRequest, NotReady
+from app.local import (
+    haproxy_environment,
+    interruptible,
+    keep_running,
+    require_free_port,
+    require_model,
+)
+from contracts.errors import InvalidRequest, NotReady, StoreUnavailable
 from flora.adapter_files import write_adapter
 from flora.layout import AdapterLayout
 from replicas.echo_engine import EchoEngine
@@ -67,6 +75,21 @@ def running(folder: Path, port: int, *words: str) -> Iterator["subprocess.Popen[
         server.stdout.close()
 
 
+def kill_valkey(server: "subprocess.Popen[str]") -> None:
+    (valkey,) = [
+        child for child in psutil.Process(server.pid).children() if "valkey" in child.name()
+    ]
+    valkey.kill()
+    valkey.wait(5)
+
+
+def until_ready(url: str, limit_s: float = 30.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while httpx.get(f"{url}/readyz", timeout=10).status_code != 200:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
 def stop(server: "subprocess.Popen[str]", how: signal.Signals) -> float:
     """Seconds until the server and every process that it started are gone."""
     started = psutil.Process(server.pid).children(recursive=True)
@@ -102,9 +125,30 @@ def test_a_whole_server_answers_ends_and_starts_again(tmp_path: Path) -> None:
             require_free_port("127.0.0.1", port)
         assert stop(server, signal.SIGTERM) < 10
     with running(tmp_path, port, "--no-haproxy") as server:
+        kill_valkey(server)
+        until_ready(url)
         answer = httpx.get(f"{url}/v1/models").json()
         assert [m["id"] for m in answer["data"]] == ["tiny", "tiny:one"]
         assert stop(server, signal.SIGINT) < 10
+
+
+class Mortal:
+    """A Valkey that dies as soon as it was started."""
+
+    is_running = False
+    log_path = Path("valkey.log")
+    num_starts = 0
+
+    def restart(self) -> None:
+        self.num_starts += 1
+
+
+def test_a_valkey_that_keeps_dying_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.local._POLL_S", 0.0)
+    mortal = Mortal()
+    with pytest.raises(StoreUnavailable, match="keeps ending"):
+        keep_running(cast(ValkeyServer, mortal))
+    assert mortal.num_starts == 2
 
 
 def test_a_port_in_use_is_a_clear_error() -> None:
