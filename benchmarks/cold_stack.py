@@ -127,7 +127,8 @@ def engine_config(model: Path, rank: int) -> ReplicaConfig:
     """The engine of the cold-start and stall benchmarks: bf16, eager, slots for `rank`."""
     return replace(
         ReplicaConfig(str(model), dtype="bfloat16", max_model_len_tokens=1024),
-        num_slots=64,
+        # More than are in use: who is resident stays so, and is known to.
+        num_slots=256,
         max_num_seqs=48,
         max_rank=rank,
         kv_cache_bytes=512 << 20,
