@@ -76,19 +76,16 @@ class NodeCache:
         """
         path = self._path(digest)
         arrival = blob if isinstance(blob, Arrival) else Arrival([blob])
+        arrival.verify(digest)
         try:
             with self._ledger() as ledger:
-                if path.exists():
-                    arrival.verify(digest)
-                else:
-                    self._make_room(ledger, digest, arrival)
+                if not path.exists():
+                    self._make_room(ledger, arrival.size_bytes)
                     self._write_or_evict(ledger, path, arrival)
                     ledger.total_bytes += arrival.size_bytes
                 self._touch(path)
         except OSError as error:
             raise Overloaded(f"cannot write to the node cache: {error.strerror}") from error
-        finally:
-            arrival.close()
         return path
 
     def pin(self, digest: Digest) -> Path | None:
@@ -168,11 +165,7 @@ class NodeCache:
         now_ns = self._clock_ns()
         os.utime(file, ns=(now_ns, now_ns))
 
-    def _make_room(self, ledger: Ledger, digest: Digest, arrival: Arrival) -> None:
-        size_bytes = arrival.size_bytes
-        if ledger.total_bytes + size_bytes > self._max_bytes:
-            # Nobody leaves for wrong bytes.
-            arrival.verify(digest)
+    def _make_room(self, ledger: Ledger, size_bytes: int) -> None:
         # What can never fit must not empty the cache first.
         if size_bytes <= self._max_bytes < ledger.total_bytes + size_bytes:
             self._evict(ledger, size_bytes)
@@ -209,19 +202,16 @@ class NodeCache:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            arrival.verify(Digest(path.name))
             self._free(ledger, self.residents(), arrival.size_bytes)
             self._write(path, arrival)
 
     def _write(self, path: Path, arrival: Arrival) -> None:
-        """The bytes are verified after the writing: another thread may still be hashing them."""
         # One name is enough: the ledger's lock admits one writer, who overwrites a crash's rest.
         incoming = self._directory / ".incoming"
         try:
             arrival.write(incoming)
-            arrival.verify(Digest(path.name))
             os.replace(incoming, path)
-        except (OSError, AdapterCorrupt):
+        except OSError:
             incoming.unlink(missing_ok=True)
             raise
 

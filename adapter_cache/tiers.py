@@ -49,7 +49,6 @@ class Tiers:
         self._places = asyncio.Semaphore(max_parallel)
         # Of its own: threads that a dead server holds up must not keep others from writing.
         self._readers = ThreadPoolExecutor(max_parallel, thread_name_prefix="fetch")
-        self._hashers = ThreadPoolExecutor(max_parallel, thread_name_prefix="hash")
         self._clock = clock
         self._rng = rng
         *self._uppers, self._last = (MeteredTier(tier, metrics, clock) for tier in tiers)
@@ -86,7 +85,6 @@ class Tiers:
     def close(self) -> None:
         """No more reads; those at work end by themselves."""
         self._readers.shutdown(wait=False, cancel_futures=True)
-        self._hashers.shutdown(wait=False)
 
     async def _walk(self, digest: Digest, size_bytes: int, end_s: float) -> Path:
         lacking: list[MeteredTier] = []
@@ -148,12 +146,9 @@ class Tiers:
 
     def _carry(self, tier: MeteredTier, digest: Digest, size_bytes: int) -> "Landing | None":
         """From a streamed tier to the node, in one thread. Raises StoreUnavailable."""
-        arrival = Arrival(hasher=self._hashers)
-        try:
-            has_bytes = tier.read_streamed(digest, size_bytes, arrival)
-            return self._put(digest, arrival) if has_bytes else None
-        finally:
-            arrival.close()
+        arrival = Arrival()
+        has_bytes = tier.read_streamed(digest, size_bytes, arrival)
+        return self._put(digest, arrival) if has_bytes else None
 
     def _put(self, digest: Digest, arrival: Arrival) -> "Landing":
         started_s = self._clock()

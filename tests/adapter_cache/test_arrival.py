@@ -1,6 +1,5 @@
 """A blob in pieces is the blob."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,11 @@ from adapter_cache.arrival import Arrival
 from adapter_cache.digest import digest_of
 from contracts.errors import AdapterCorrupt
 
-HASHER = ThreadPoolExecutor(1)
 
-
-@pytest.mark.parametrize("threads", [0, 1])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(pieces=st.lists(st.binary(max_size=50)))
-def test_pieces_are_the_blob_that_they_make(
-    tmp_path: Path, pieces: list[bytes], threads: int
-) -> None:
-    arrival, blob = Arrival(pieces, HASHER if threads else None), b"".join(pieces)
+def test_pieces_are_the_blob_that_they_make(tmp_path: Path, pieces: list[bytes]) -> None:
+    arrival, blob = Arrival(pieces), b"".join(pieces)
     assert (arrival.joined(), arrival.size_bytes) == (blob, len(blob))
     arrival.verify(digest_of(blob))
     arrival.verify(digest_of(blob))
@@ -30,10 +24,3 @@ def test_pieces_are_the_blob_that_they_make(
     arrival.write(tmp_path / "blob")
     assert (tmp_path / "blob").read_bytes() == blob
     assert repr(arrival) == f"<Arrival {len(blob)} bytes in {len(pieces)} pieces>"
-
-
-def test_a_hasher_is_free_again_when_nobody_asks() -> None:
-    arrival = Arrival([b"a"], HASHER)
-    arrival.close()
-    arrival.close()
-    assert HASHER.submit(lambda: "free").result(timeout=10) == "free"
