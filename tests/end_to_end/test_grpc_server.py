@@ -65,16 +65,11 @@ class ReflectedClient:
         return caught.value
 
 
-@pytest.fixture(scope="module", params=["haproxy", "ray"])
-def port_and_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[int, EchoServer]]:
+@pytest.fixture(scope="module")
+def port_and_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, EchoServer]]:
     port = free_port()
     options = ["--set", f"server.grpc_port={port}", "--set", "server.grpc_max_message_bytes=100000"]
-    if request.param == "ray":
-        options.append("--no-haproxy")
-    folder = tmp_path_factory.mktemp(request.param)
-    with echo_server(folder, STEP_S, *options) as server:
+    with echo_server(tmp_path_factory.mktemp("grpc"), STEP_S, *options) as server:
         yield port, server
 
 

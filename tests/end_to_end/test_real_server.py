@@ -250,7 +250,7 @@ def test_a_client_that_leaves_frees_the_engine(url: str) -> None:
 
 def running_requests(url: str) -> float:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return float(next(x.split()[-1] for x in lines if x.startswith("flora_running_requests ")))
+    return sum(float(x.split()[-1]) for x in lines if x.startswith("flora_running_requests{"))
 
 
 def _json(**fields: object) -> bytes:
