@@ -4,6 +4,8 @@ A reader remembers the last entry it has seen and, after each reply, looks wheth
 still there. Entries go from the oldest on, so if it is, nothing between has gone unseen; if not,
 the stream was cut, emptied or is another one. So that there always is such an entry, a reader
 starts by adding one of its own, without fields of a change, which all others pass over.
+"Still there" means with its fields: a server numbers entries by its clock's milliseconds, and
+so may give the first entry of a stream begun anew the very id that was the last of the old one.
 
 After a lost connection that would not do: a server that comes back, or the replica that took
 over, may lack entries that came after the last one seen. So each reconnect counts as a gap.
@@ -14,6 +16,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any, cast
+from uuid import uuid4
 
 from redis.backoff import FullJitterBackoff
 
@@ -25,7 +28,8 @@ from contracts.errors import StoreUnavailable
 _log = logging.getLogger(__name__)
 _BACKOFF = FullJitterBackoff(cap=2.0, base=0.1)
 _MAX_BATCH = 1000
-_Streams = list[tuple[bytes, list[tuple[bytes, Mapping[bytes, bytes]]]]]
+_Entry = tuple[bytes, Mapping[bytes, bytes]]
+_Streams = list[tuple[bytes, list[_Entry]]]
 
 
 class RedisFeed:
@@ -95,30 +99,31 @@ class _Reader:
         self._key = key
         self._wait_ms = max(1, round(wait_s * 1000))
         self._timeout_s = wait_s + clients.limits.reply_timeout_s
-        self._last = b""
+        self._last: _Entry = (b"", {})
         self.has_gap = False
 
     async def join(self, max_entries: int) -> None:
         """Start after the newest entry, with one that is there to be found again."""
+        token = uuid4().hex
         with translated():
             async with asyncio.timeout(self._timeout_s):
-                added = await self._redis.xadd(self._key, {"joined": ""}, maxlen=max_entries)
-        self._last = cast("bytes", added)
+                added = await self._redis.xadd(self._key, {"joined": token}, maxlen=max_entries)
+        self._last = (cast("bytes", added), {b"joined": token.encode()})
 
     async def read(self) -> list[AdapterChange]:
         """What came since the last call, after a while possibly nothing; or sets `has_gap`."""
-        last = self._last
+        last, _ = self._last
         with translated():
             async with asyncio.timeout(self._timeout_s):
                 reply = await self._redis.xread({self._key: last}, _MAX_BATCH, self._wait_ms)
                 seen = await self._redis.xrange(self._key, last, last)
         # With protocol 2: one pair of stream and entries, or nothing.
         entries = cast("_Streams", reply)[0][1] if reply else []
-        if not seen:
+        if cast("list[_Entry]", seen) != [self._last]:
             self.has_gap = True
             return []
         if entries:
-            self._last = entries[-1][0]
+            self._last = entries[-1]
         try:
             return [decode_change(fields) for _, fields in entries if b"name" in fields]
         except (KeyError, ValueError):

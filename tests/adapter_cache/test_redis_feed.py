@@ -103,6 +103,22 @@ async def test_a_stream_that_is_begun_again_is_a_gap(clients: RedisClients, pref
         assert await take(seen) is None
 
 
+async def test_a_stream_begun_again_with_the_same_id_is_a_gap(
+    clients: RedisClients, prefix: str
+) -> None:
+    """Two entries of one millisecond, before and after a server was emptied."""
+    feed = RedisFeed(clients, prefix, wait_s=0.05)
+    async with following(feed, clients, prefix) as seen:
+        await feed.announce(change(1))
+        assert await take(seen) == change(1)
+        newest: Any = await clients.writes.xrevrange(f"{prefix}:changes", count=1)
+        async with clients.writes.pipeline(transaction=True) as pipeline:
+            pipeline.delete(f"{prefix}:changes")
+            pipeline.xadd(f"{prefix}:changes", encode_change(change(2)), id=newest[0][0])
+            await pipeline.execute()
+        assert await take(seen) is None
+
+
 async def test_a_slow_listener_is_told_that_the_stream_was_cut(
     clients: RedisClients, prefix: str
 ) -> None:
