@@ -11,6 +11,8 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from app.http_limits import limit_headers
+from app.quota import OverQuota
 from contracts import errors
 from contracts.errors import InvalidRequest, RateLimited, ServiceError, ServingError
 
@@ -108,7 +110,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def _headers_of(error: ServingError, status: int) -> dict[str, str]:
     if isinstance(error, RateLimited):
-        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        retry = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        return retry | limit_headers(error.standing if isinstance(error, OverQuota) else None)
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
     return {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}

@@ -83,6 +83,16 @@ class Standing:
     reset_tokens_s: float
 
 
+class OverQuota(RateLimited):
+    """RateLimited by a quota of the key, of which `standing` tells what is left."""
+
+    def __init__(self, message: str, retry_after_s: float, standing: Standing) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        # All of it, so that the error survives a pickle.
+        self.args = (message, retry_after_s, standing)
+        self.standing = standing
+
+
 Verdict = Standing | ServingError
 """What a caller has left after its request was admitted, or why it was not."""
 
@@ -123,7 +133,7 @@ def cost_us(amount: int, limit_per_min: int | None) -> int:
     return 0 if limit_per_min is None else math.ceil(amount * PERIOD_US / limit_per_min)
 
 
-def error_of(outcome: Outcome, quota: Quota) -> RateLimited:
+def error_of(outcome: Outcome, quota: Quota) -> OverQuota:
     """How a refused request is answered."""
     what = {
         Limit.REQUESTS: f"{quota.requests_per_min} requests a minute",
@@ -131,9 +141,8 @@ def error_of(outcome: Outcome, quota: Quota) -> RateLimited:
         Limit.STREAMS: f"{quota.max_streams} answers at a time",
     }[outcome.refused]
     wait_s = outcome.wait_us / 1e6
-    return RateLimited(
-        f"The API key allows {what}. Try again in {math.ceil(wait_s)} s.", retry_after_s=wait_s
-    )
+    message = f"The API key allows {what}. Try again in {math.ceil(wait_s)} s."
+    return OverQuota(message, wait_s, standing_of(outcome, quota))
 
 
 def standing_of(outcome: Outcome, quota: Quota) -> Standing:

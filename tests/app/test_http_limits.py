@@ -84,6 +84,9 @@ async def test_over_a_quota_is_429_and_says_when(stream: bool) -> None:
             assert answer.status_code == status
         assert answer.json()["error"]["code"] == "rate_limit_exceeded"
         assert 25 <= int(answer.headers["retry-after"]) <= 30
+        assert answer.headers["x-ratelimit-limit-requests"] == "2"
+        assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+        assert answer.headers["x-ratelimit-reset-requests"][:2] in {"1m", "59"}
         other = await client.post("/v1/completions", json=body(), headers=key("free"))
         assert other.status_code == 200
 
