@@ -86,10 +86,16 @@ class Standing:
 class OverQuota(RateLimited):
     """RateLimited by a quota of the key, of which `standing` tells what is left."""
 
-    def __init__(self, message: str, retry_after_s: float, standing: Standing) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        retry_after_s: float = 1.0,
+        standing: Standing | None = None,
+    ) -> None:
+        super().__init__(message, param, retry_after_s)
         # All of it, so that the error survives a pickle.
-        self.args = (message, retry_after_s, standing)
+        self.args = (message, param, retry_after_s, standing)
         self.standing = standing
 
 
@@ -142,7 +148,7 @@ def error_of(outcome: Outcome, quota: Quota) -> OverQuota:
     }[outcome.refused]
     wait_s = outcome.wait_us / 1e6
     message = f"The API key allows {what}. Try again in {math.ceil(wait_s)} s."
-    return OverQuota(message, wait_s, standing_of(outcome, quota))
+    return OverQuota(message, None, wait_s, standing_of(outcome, quota))
 
 
 def standing_of(outcome: Outcome, quota: Quota) -> Standing:

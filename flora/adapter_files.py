@@ -16,6 +16,8 @@ METADATA_KEY = "adapter_config"
 """Where the one-file form keeps its config, under the safetensors header's `__metadata__`."""
 
 _LENGTH_BYTES = 8
+# The demo adapters stay below 0.25. From about this on products overflow in half precision.
+_MAX_MAGNITUDE = 1e4
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _TENSOR_NAME = re.compile(r"base_model\.model\.(.+)\.flora_([AB])")
@@ -182,4 +184,9 @@ def _tensor(entry: _Entry, body: memoryview) -> Floats:
     numbers = widen(body[entry.begin : entry.end], _DTYPES[entry.dtype]).reshape(entry.shape)
     if not np.isfinite(numbers).all():
         raise InvalidAdapter(f"tensor {show(entry.name)} holds a NaN or an infinity")
+    most = float(np.abs(numbers).max())
+    if most > _MAX_MAGNITUDE:
+        raise InvalidAdapter(
+            f"tensor {show(entry.name)} holds {most:.3g}; at most {_MAX_MAGNITUDE:g} is accepted"
+        )
     return numbers

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 from vllm.config import VllmConfig
+from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.linear import LinearBase
 
 from flora.layout import AdapterLayout, Group, Member
@@ -15,6 +16,17 @@ from flora.layout import AdapterLayout, Group, Member
 def target_layers(model: torch.nn.Module) -> dict[str, LinearBase]:
     """Every linear layer by module name, in the model's order; embeddings and the head are none."""
     return {name: m for name, m in model.named_modules() if isinstance(m, LinearBase)}
+
+
+def cache_layers(model: torch.nn.Module) -> frozenset[str]:
+    """The linear layers around attention, whose results may end in the KV cache; all, if unsure."""
+    around: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, AttentionLayerBase):
+            parts = name.split(".")
+            around |= {".".join(parts[:length]) for length in range(len(parts) + 1)}
+    found = {name for name in target_layers(model) if name.rpartition(".")[0] in around}
+    return frozenset(found or target_layers(model))
 
 
 def read_layout(

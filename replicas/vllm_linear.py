@@ -16,11 +16,14 @@ class FloraLinearMethod(LinearMethodBase):
 
     Reads as the base method to everybody else: unknown attributes are the base method's. There is
     no branch on "is an adapter active": the identity row makes it needless, and a compiled graph
-    would keep the branch it saw first.
+    would keep the branch it saw first. Of a layer that `is_bounded` the result is finite.
     """
 
-    def __init__(self, base: Any, layer: torch.nn.Module, state: StepState, group: int) -> None:
+    def __init__(
+        self, base: Any, layer: torch.nn.Module, state: StepState, group: int, is_bounded: bool
+    ) -> None:
         self._base = base
+        self._is_bounded = is_bounded
         self._state = state
         self._group = group
         self._beta_offset = state.slab.layout.beta_offset(group)
@@ -56,8 +59,10 @@ class FloraLinearMethod(LinearMethodBase):
 class NativeLinearMethod(FloraLinearMethod):
     """On the CPU, by the native ops."""
 
-    def __init__(self, base: Any, layer: torch.nn.Module, state: StepState, group: int) -> None:
-        super().__init__(base, layer, state, group)
+    def __init__(
+        self, base: Any, layer: torch.nn.Module, state: StepState, group: int, is_bounded: bool
+    ) -> None:
+        super().__init__(base, layer, state, group, is_bounded)
         self._slab, self._slots = state.slab.numbers, state.slots
         self._extra_rows, self._state_id = state.extra_rows, state.id
         # The overloads themselves: looking them up costs as much as a small step's arithmetic.
@@ -77,6 +82,7 @@ class NativeLinearMethod(FloraLinearMethod):
             bias,
             self._extra_rows,
             self._alpha_offset,
+            self._is_bounded,
             self._state_id,
             self._group,
         )
@@ -86,8 +92,10 @@ class NativeLinearMethod(FloraLinearMethod):
 class OneDnnLinearMethod(NativeLinearMethod):
     """On the CPU over vLLM's oneDNN product: scaling and product in one call."""
 
-    def __init__(self, base: Any, layer: torch.nn.Module, state: StepState, group: int) -> None:
-        super().__init__(base, layer, state, group)
+    def __init__(
+        self, base: Any, layer: torch.nn.Module, state: StepState, group: int, is_bounded: bool
+    ) -> None:
+        super().__init__(base, layer, state, group, is_bounded)
         self._out_features = state.slab.layout.groups[group].out_features
         self._linear = torch.ops.flora.linear.default
         self._layer = torch.ops.flora.bind(
@@ -99,6 +107,7 @@ class OneDnnLinearMethod(NativeLinearMethod):
             self._beta_offset,
             self._alpha_offset,
             self._out_features,
+            self._is_bounded,
             self._state_id,
             self._group,
         )
@@ -144,4 +153,4 @@ class PlainLinearMethod(FloraLinearMethod):
             self._base.apply(layer, scaled, None), self._state, self._alpha_offset, bias
         )
         torch.ops.flora.add_pairs(y, x, self._state.id, self._group)
-        return y
+        return plain.bound(y) if self._is_bounded else y

@@ -23,7 +23,7 @@ from replicas.kernels.plain import register_add_pairs
 from replicas.slab import Slab
 from replicas.slots import SlotTable, SlotWrite
 from replicas.step_state import StepState
-from replicas.vllm_layout import read_layout, target_layers
+from replicas.vllm_layout import cache_layers, read_layout, target_layers
 from replicas.vllm_linear import PlainLinearMethod, pick_method
 
 logger = logging.getLogger(__name__)
@@ -200,9 +200,12 @@ class FloraAdapterManager:
         register_add_pairs()
         use_native = self._use_native()
         kinds: Counter[str] = Counter()
-        for group, layer in enumerate(target_layers(model).values()):
+        bounded = cache_layers(model)
+        for group, (name, layer) in enumerate(target_layers(model).items()):
             method = pick_method(layer) if use_native else PlainLinearMethod
-            layer.quant_method = method(layer.quant_method, layer, self._state, group)
+            layer.quant_method = method(
+                layer.quant_method, layer, self._state, group, name in bounded
+            )
             kinds[method.__name__] += 1
         logger.info("fLoRA on %d linear layers: %s", len(self.layout.groups), dict(kinds))
 

@@ -94,6 +94,7 @@ def _register_shapes() -> None:
         bias: torch.Tensor | None,
         extra_rows: torch.Tensor,
         offset: int,
+        is_bounded: bool,
         state: int,
         group: int,
     ) -> None:

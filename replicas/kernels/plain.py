@@ -11,6 +11,9 @@ import torch
 from flora.layout import SCALE_BYTES, vector_width
 from replicas.step_state import STATES, StepState
 
+_BOUNDS = {torch.float16: 2.0**15}
+_BOUND = 2.0**100
+
 
 def scale_in(x: torch.Tensor, state: StepState, offset: int) -> torch.Tensor:
     """B_t0 * x_t. x: [num_tokens, in] -> the same shape and dtype."""
@@ -25,6 +28,17 @@ def scale_out(
     alpha = _rows(state, y.shape[0], offset, y.shape[1])
     scaled = y.float() + y.float() * alpha
     return (scaled if bias is None else scaled + bias).to(y.dtype)
+
+
+def bound(y: torch.Tensor) -> torch.Tensor:
+    """y with finite numbers alone, small enough that a rotation of two of them is finite too.
+
+    For what goes to the KV cache. A block of it is used again by other sequences without being
+    cleared, and attention multiplies what lies beyond a sequence's end by zero: an infinity that an
+    adapter left there would be not a number, and the end of everybody's answers.
+    """
+    most = _BOUNDS.get(y.dtype, _BOUND)
+    return y.nan_to_num(nan=-most).clamp(-most, most)
 
 
 def add_pairs(y: torch.Tensor, x: torch.Tensor, state: StepState, group: int) -> None:

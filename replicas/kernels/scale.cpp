@@ -3,7 +3,8 @@
 //   scale_in : out[t, i] = x[t, i] * (1 + row(t)[beta_offset + i])
 //   scale_out: y[t, o]   = y[t, o] * (1 + row(t)[alpha_offset + o]) + bias[o]          (in place)
 //
-// row(t) = slab + slots[t] * row_width. Slot 0 is the identity and is never read. Arithmetic is in
+// row(t) = slab + slots[t] * row_width. Slot 0 is the identity and is never read. Where it
+// `is_bounded`, what adapters make of y is clamped to finite numbers (`bound` in plain.py says why). Arithmetic is in
 // float32 with one rounding at the end. Rows are bfloat16, float16, float32, or int8 with a scale a
 // vector (flora/int8.py); activations are any of the three floats, independently. The ops are opaque
 // to torch.compile, so they cause no graph break.
@@ -50,8 +51,18 @@ float step_of(const R* vector, int64_t count) {
   return step;
 }
 
+// As in plain.py. Not a number becomes the lower bound: the comparison is false for it.
+template <typename X>
+constexpr float kBound = std::is_same_v<X, c10::Half> ? 0x1p15f : 0x1p100f;
+
+template <typename X>
+float bounded(float value) {
+  const float above = value > -kBound<X> ? value : -kBound<X>;
+  return above < kBound<X> ? above : kBound<X>;
+}
+
 // dst[i] = src[i] * (1 + step * gain[i]) + bias[i]; bias may be null. dst may be src.
-template <typename X, typename R, bool kBias>
+template <typename X, typename R, bool kBias, bool kBounded>
 void scale_span(X* dst, const X* src, const R* gain, float step, const float* bias, int64_t begin,
                 int64_t end) {
 #pragma GCC ivdep
@@ -59,7 +70,8 @@ void scale_span(X* dst, const X* src, const R* gain, float step, const float* bi
     const float value = static_cast<float>(src[i]);
     const float unit = kHasStep<R> ? value * step : value;
     const float scaled = value + unit * static_cast<float>(gain[i]);
-    dst[i] = static_cast<X>(kBias ? scaled + bias[i] : scaled);
+    const float shifted = kBias ? scaled + bias[i] : scaled;
+    dst[i] = static_cast<X>(kBounded ? bounded<X>(shifted) : shifted);
   }
 }
 
@@ -75,33 +87,37 @@ inline __m512 load16(const int8_t* from) {
 }
 
 // The processor's own rounding to bfloat16: a third of the instructions of the portable conversion.
-template <typename R, bool kBias>
+template <typename R, bool kBias, bool kBounded>
 int64_t scale_bf16_vectors(c10::BFloat16* dst, const c10::BFloat16* src, const R* gain, float step,
                            const float* bias, int64_t width) {
   const __m512 steps = _mm512_set1_ps(step);
+  const __m512 most = _mm512_set1_ps(kBound<c10::BFloat16>);
+  const __m512 least = _mm512_set1_ps(-kBound<c10::BFloat16>);
   int64_t i = 0;
   for (; i + 16 <= width; i += 16) {
     const __m512 value = load16(src + i);
     const __m512 unit = kHasStep<R> ? _mm512_mul_ps(value, steps) : value;
     __m512 scaled = _mm512_fmadd_ps(unit, load16(gain + i), value);
     if constexpr (kBias) scaled = _mm512_add_ps(scaled, _mm512_loadu_ps(bias + i));
+    // Of an operand that is not a number the instruction gives the second one.
+    if constexpr (kBounded) scaled = _mm512_min_ps(_mm512_max_ps(scaled, least), most);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + i), (__m256i)_mm512_cvtneps_pbh(scaled));
   }
   return i;
 }
 #endif
 
-template <typename X, typename R, bool kBias>
+template <typename X, typename R, bool kBias, bool kBounded>
 void scale(X* dst, const X* src, const R* gain, const float* bias, int64_t width) {
   const float step = step_of(gain, width);
   int64_t done = 0;
 #ifdef FLORA_BF16_VECTORS
   if constexpr (std::is_same_v<X, c10::BFloat16> &&
                 (std::is_same_v<R, c10::BFloat16> || kHasStep<R>)) {
-    done = scale_bf16_vectors<R, kBias>(dst, src, gain, step, bias, width);
+    done = scale_bf16_vectors<R, kBias, kBounded>(dst, src, gain, step, bias, width);
   }
 #endif
-  scale_span<X, R, kBias>(dst, src, gain, step, bias, done, width);
+  scale_span<X, R, kBias, kBounded>(dst, src, gain, step, bias, done, width);
 }
 
 // Ask for the vector of a token that comes soon. In a decode step every token reads another row, so
@@ -162,11 +178,37 @@ at::Tensor scale_in(const at::Tensor& x, const at::Tensor& slab, const at::Tenso
       if (slot_of[t] == 0) {
         std::copy(from, from + width, dst + t * width);
       } else {
-        scale<X, R, false>(dst + t * width, from, rows + slot_of[t] * row_width, nullptr, width);
+        scale<X, R, false, false>(dst + t * width, from, rows + slot_of[t] * row_width, nullptr, width);
       }
     });
   });
   return out;
+}
+
+// y = A * y + b, in place; shift may be null.
+template <typename X, typename R, bool kBounded>
+void scale_tokens(X* dst, const R* rows, int64_t row_width, const int32_t* slot_of,
+                  const float* shift, int64_t num_tokens, int64_t width) {
+  for_tokens(num_tokens, width, [&](int64_t t) {
+    X* at = dst + t * width;
+    fetch_ahead(rows, row_width, slot_of, t, num_tokens, width);
+    const R* gain = rows + slot_of[t] * row_width;
+    if (shift != nullptr) {
+      scale<X, R, true, kBounded>(at, at, gain, shift, width);
+    } else if (slot_of[t] != 0) {
+      scale<X, R, false, kBounded>(at, at, gain, nullptr, width);
+    }
+  });
+}
+
+// What further pairs have added comes after the scaling, and so does its clamping.
+void bound_tokens(at::Tensor& y) {
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, y.scalar_type(), "flora", [&] {
+    scalar_t* at = y.mutable_data_ptr<scalar_t>();
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      at[i] = static_cast<scalar_t>(bounded<scalar_t>(static_cast<float>(at[i])));
+    }
+  });
 }
 
 // y: [num_tokens, out], scaled in place. extra_rows: int32 [num_groups] on the host, the number of
@@ -174,38 +216,37 @@ at::Tensor scale_in(const at::Tensor& x, const at::Tensor& slab, const at::Tenso
 // in plain.py), which needs the base model's product a second time.
 void scale_out(at::Tensor& y, const at::Tensor& x, const at::Tensor& slab, const at::Tensor& slots,
                const std::optional<at::Tensor>& bias, const at::Tensor& extra_rows,
-               int64_t alpha_offset, int64_t state, int64_t group) {
+               int64_t alpha_offset, bool is_bounded, int64_t state, int64_t group) {
   const int64_t num_tokens = y.size(0), width = y.size(1), row_width = slab.stride(0);
   check_reach(num_tokens, width, slab, slots, alpha_offset);
   TORCH_CHECK(y.is_contiguous(), "flora: the product must be contiguous");
   const float* shift = bias ? bias->const_data_ptr<float>() : nullptr;
   const int32_t* slot_of = slots.const_data_ptr<int32_t>();
+  const bool has_more = extra_rows.const_data_ptr<int32_t>()[group] != 0;
   FLORA_DISPATCH(y.scalar_type(), slab.scalar_type(), [&] {
     X* dst = y.mutable_data_ptr<X>();
     const R* rows = slab.const_data_ptr<R>() + alpha_offset;
-    for_tokens(num_tokens, width, [&](int64_t t) {
-      X* at = dst + t * width;
-      fetch_ahead(rows, row_width, slot_of, t, num_tokens, width);
-      const R* gain = rows + slot_of[t] * row_width;
-      if (shift != nullptr) {
-        scale<X, R, true>(at, at, gain, shift, width);
-      } else if (slot_of[t] != 0) {
-        scale<X, R, false>(at, at, gain, nullptr, width);
-      }
-    });
+    if (is_bounded && !has_more) {
+      scale_tokens<X, R, true>(dst, rows, row_width, slot_of, shift, num_tokens, width);
+    } else {
+      scale_tokens<X, R, false>(dst, rows, row_width, slot_of, shift, num_tokens, width);
+    }
   });
-  if (extra_rows.const_data_ptr<int32_t>()[group] == 0) return;
+  if (!has_more) return;
   static auto add_pairs = c10::Dispatcher::singleton()
                               .findSchemaOrThrow("flora::add_pairs", "")
                               .typed<void(at::Tensor&, const at::Tensor&, int64_t, int64_t)>();
   add_pairs.call(y, x, state, group);
+  if (is_bounded) bound_tokens(y);
 }
 
 // What `linear` needs of one layer; `product` is the handle that vLLM's oneDNN product takes.
 struct Layer {
   at::Tensor slab, slots, extra_rows, product;
   std::optional<at::Tensor> bias;
-  int64_t beta_offset, alpha_offset, out_features, state, group;
+  int64_t beta_offset, alpha_offset, out_features;
+  bool is_bounded;
+  int64_t state, group;
 };
 
 std::vector<Layer>& layers() {
@@ -215,9 +256,10 @@ std::vector<Layer>& layers() {
 
 int64_t bind(const at::Tensor& slab, const at::Tensor& slots, const at::Tensor& extra_rows,
              const at::Tensor& product, const std::optional<at::Tensor>& bias, int64_t beta_offset,
-             int64_t alpha_offset, int64_t out_features, int64_t state, int64_t group) {
+             int64_t alpha_offset, int64_t out_features, bool is_bounded, int64_t state,
+             int64_t group) {
   layers().push_back({slab, slots, extra_rows, product, bias, beta_offset, alpha_offset,
-                      out_features, state, group});
+                      out_features, is_bounded, state, group});
   return static_cast<int64_t>(layers().size()) - 1;
 }
 
@@ -231,8 +273,8 @@ at::Tensor linear(const at::Tensor& x, int64_t layer, int64_t out_features) {
   torch::jit::Stack stack{y, scale_in(x, own.slab, own.slots, own.beta_offset), c10::IValue(),
                           own.product};
   product.callBoxed(stack);
-  scale_out(y, x, own.slab, own.slots, own.bias, own.extra_rows, own.alpha_offset, own.state,
-            own.group);
+  scale_out(y, x, own.slab, own.slots, own.bias, own.extra_rows, own.alpha_offset,
+            own.is_bounded, own.state, own.group);
   return y;
 }
 
@@ -241,12 +283,13 @@ at::Tensor linear(const at::Tensor& x, int64_t layer, int64_t out_features) {
 TORCH_LIBRARY_FRAGMENT(flora, m) {
   m.def(
       "bind(Tensor slab, Tensor slots, Tensor extra_rows, Tensor product, Tensor? bias, "
-      "int beta_offset, int alpha_offset, int out_features, int state, int group) -> int");
+      "int beta_offset, int alpha_offset, int out_features, bool is_bounded, int state, int group) "
+      "-> int");
   m.def("linear(Tensor x, int layer, int out_features) -> Tensor");
   m.def("scale_in(Tensor x, Tensor slab, Tensor slots, int beta_offset) -> Tensor");
   m.def(
       "scale_out(Tensor(a!) y, Tensor x, Tensor slab, Tensor slots, Tensor? bias, Tensor extra_rows, "
-      "int alpha_offset, int state, int group) -> ()");
+      "int alpha_offset, bool is_bounded, int state, int group) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(flora, CPU, m) {

@@ -139,8 +139,12 @@ def test_an_engine_ends_with_its_replica_and_the_next_one_loads(tmp_path: Path) 
         body = {"model": name, "prompt": "Once", "ignore_eos": True}
 
         def ask() -> httpx.Response:
+            # While no replica runs a request waits for one, and a model takes a minute to load.
             return httpx.post(
-                f"{url}/v1/completions", json=body | {"max_tokens": 4, "temperature": 0}, timeout=60
+                f"{url}/v1/completions",
+                json=body | {"max_tokens": 4, "temperature": 0},
+                headers={"X-Request-Timeout-S": "20"},
+                timeout=60,
             )
 
         before = ask()

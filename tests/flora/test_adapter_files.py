@@ -120,6 +120,7 @@ def test_a_minimal_hand_made_file_is_good() -> None:
         (pack({NAME: GOOD}, np.full(8, np.nan, "<f4").tobytes()), "NaN"),
         (pack({NAME: GOOD}, np.full(8, -np.inf, "<f4").tobytes()), "infinity"),
         (pack({NAME: GOOD | {"dtype": "BF16", "data_offsets": [0, 16]}}, b"\x80\x7f" * 8), "NaN"),
+        (pack({NAME: GOOD}, np.full(8, -1e18, "<f4").tobytes()), r"holds 1e\+18; at most 10000"),
         (pack({NAME: GOOD}, bytes(32)), "changes nothing"),
     ],
 )

@@ -112,7 +112,8 @@ def make_fixture(
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
         layer.to(TORCH_DTYPES[dtype])
-    methods = [method(BaseMethod(), layer, state, g) for g, layer in enumerate(layers)]
+    # As in a model: what goes to the cache is bounded, what comes from the MLP is not.
+    methods = [method(BaseMethod(), layer, state, g, g == 0) for g, layer in enumerate(layers)]
     return Fixture(layout, state, layers, methods, blobs)
 
 

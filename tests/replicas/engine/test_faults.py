@@ -89,3 +89,31 @@ async def test_one_fails_the_others_go_on(tmp_path: Path) -> None:
         assert first[-1].finish_reason == "abort"
         assert tokens(second) == expected[4]
         await stack.replica.check()
+
+
+@pytest.mark.parametrize("kernel", ["auto", "plain"])
+async def test_numbers_beyond_all_bounds_stay_with_their_request(
+    tmp_path: Path, kernel: str
+) -> None:
+    """Infinities in reused blocks of the KV cache would make everybody's attention infinite."""
+    config = make_config(
+        make_tiny("llama", tmp_path / "model"), num_slots=4, max_num_seqs=4, kernel=kernel
+    )
+    async with running(config, tmp_path / "cache") as stack:
+        tame = make_adapter(stack.layout, "rank-1 tied", 1, 0.3)
+        others = [BASE, await stack.publish("tame", tame)]
+        expected = [
+            tokens((await deltas(stack, make_request(f"first-{i}", key)))[0])
+            for i, key in enumerate(others)
+        ]
+        for number, scale in enumerate((1e4, 1e18, 1e36)):
+            wild = make_adapter(stack.layout, "rank-1 tied", 9, scale)
+            key = await stack.publish(f"wild-{number}", wild)
+            for turn in range(3):
+                name = f"{number}-{turn}"
+                request = make_request(f"wild-{name}", key, replace(GREEDY, max_tokens=40))
+                beside = [make_request(f"{name}-{i}", other) for i, other in enumerate(others)]
+                found = await deltas(stack, request, *beside)
+                assert [tokens(one) for one in found[1:]] == expected
+                after = [make_request(f"after-{name}-{i}", k) for i, k in enumerate(others)]
+                assert [tokens(one) for one in await deltas(stack, *after)] == expected

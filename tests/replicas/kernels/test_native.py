@@ -39,6 +39,7 @@ class Layer:
         self._beta_offset = state.slab.layout.beta_offset(group)
         self._alpha_offset = state.slab.layout.alpha_offset(group)
         self._state_id = state.id
+        self.is_bounded = False
         state.products[group] = lambda rows: rows @ self.weight.T
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,6 +53,7 @@ class Layer:
             self.bias,
             self._extra,
             self._alpha_offset,
+            self.is_bounded,
             self._state_id,
             self._group,
         )
@@ -63,12 +65,19 @@ class Layer:
 
 
 def scale_out(
-    ops: Any, state: StepState, y: torch.Tensor, group: int, bias: torch.Tensor | None = None
+    ops: Any,
+    state: StepState,
+    y: torch.Tensor,
+    group: int,
+    bias: torch.Tensor | None = None,
+    *,
+    is_bounded: bool = False,
 ) -> torch.Tensor:
     """The native output scaling alone, of a copy."""
     out, offset = y.clone(), state.slab.layout.alpha_offset(group)
     nothing = torch.zeros_like(state.extra_rows)
-    ops.scale_out(out, y, state.slab.numbers, state.slots, bias, nothing, offset, state.id, group)
+    slab, slots = state.slab.numbers, state.slots
+    ops.scale_out(out, y, slab, slots, bias, nothing, offset, is_bounded, state.id, group)
     return out
 
 
@@ -132,6 +141,38 @@ def test_the_identity_changes_no_bit(native_ops: Any, state: StepState) -> None:
         assert torch.equal(scale_out(native_ops, state, y, 0), y)
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("group", GROUPS)
+def test_bounded_results_are_finite_and_else_the_same(
+    native_ops: Any, state: StepState, dtype: torch.dtype, group: int
+) -> None:
+    shape, offset = state.slab.layout.groups[group], state.slab.layout.alpha_offset(group)
+    fine = normal(len(SLOTS), shape.out_features, dtype=dtype)
+    wild = fine.clone()
+    wild[:, 0], wild[:, 1], wild[:, -2], wild[:, -1] = torch.nan, torch.inf, -torch.inf, 3e4
+    wild *= torch.tensor([[1.0] if slot else [0.0] for slot in SLOTS]).to(dtype)
+    wild[[slot == 0 for slot in SLOTS]] = fine[0]
+    for bias in (None, normal(shape.out_features, seed=1)):
+        found = scale_out(native_ops, state, fine, group, bias, is_bounded=True)
+        assert torch.equal(found, scale_out(native_ops, state, fine, group, bias))
+        found = scale_out(native_ops, state, wild, group, bias, is_bounded=True)
+        exact = plain.bound(plain.scale_out(wild, state, offset, bias))
+        assert found.isfinite().all()
+        assert_near(found, exact.double())
+    state.slab.poison(1)
+    assert scale_out(native_ops, state, fine, group, is_bounded=True).isfinite().all()
+
+
+def test_what_further_pairs_add_is_bounded_too(native_ops: Any, state: StepState) -> None:
+    layer = Layer(native_ops, state, 0, torch.float32)
+    x = normal(len(SLOTS), 40)
+    free = layer(x)
+    layer.is_bounded = True
+    assert torch.equal(layer(x), free)
+    x[:] = torch.inf
+    assert layer(x).isfinite().all()
+
+
 def test_a_poisoned_slot_reaches_its_own_tokens_alone(native_ops: Any, state: StepState) -> None:
     state.slab.poison(1)
     for bias in (None, normal(33)):
@@ -182,8 +223,11 @@ def test_operators_do_what_their_schemas_say(native_ops: Any, state: StepState) 
     arguments = (x, slab.numbers, state.slots, 0)
     torch.library.opcheck(native_ops.scale_in.default, arguments, test_utils=checks)
     offset = slab.layout.alpha_offset(0)
-    out = (y, x, slab.numbers, state.slots, layer.bias, state.extra_rows, offset, state.id, 0)
-    torch.library.opcheck(native_ops.scale_out.default, out, test_utils=checks)
+    out = (y, x, slab.numbers, state.slots, layer.bias, state.extra_rows, offset)
+    for is_bounded in (False, True):
+        torch.library.opcheck(
+            native_ops.scale_out.default, (*out, is_bounded, state.id, 0), test_utils=checks
+        )
     added = (y, x, state.id, 0)
     torch.library.opcheck(native_ops.add_pairs.default, added, test_utils=checks)
 
@@ -203,7 +247,7 @@ def test_shapes_that_would_read_elsewhere_are_refused(native_ops: Any, state: St
         native_ops.scale_in(normal(40, 8).T, slab, slots, 0)
     y = normal(33, 8).T
     with pytest.raises(RuntimeError, match="must be contiguous"):
-        native_ops.scale_out(y, y, slab, slots, None, state.extra_rows, 0, state.id, 0)
+        native_ops.scale_out(y, y, slab, slots, None, state.extra_rows, 0, False, state.id, 0)
 
 
 def test_without_a_compiler_the_plain_code_serves(

@@ -107,6 +107,15 @@ def test_a_poisoned_slot_reaches_its_own_tokens_alone(state: StepState) -> None:
     assert y.isnan().any(dim=1).tolist() == [slot == 1 for slot in SLOTS]
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_bounded_numbers_rotate_to_finite_ones(dtype: torch.dtype) -> None:
+    wild = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -1.5, 0.0]).to(dtype)
+    tame = plain.bound(wild)
+    assert (tame + tame).isfinite().all() or dtype == torch.float16
+    assert (tame.double() * 2**0.5).to(dtype).isfinite().all()
+    assert tame[-2:].tolist() == [-1.5, 0.0]
+
+
 def test_the_operator_is_the_function(state: StepState) -> None:
     plain.register_add_pairs()
     plain.register_add_pairs()
