@@ -24,8 +24,13 @@ setup: $(BIN)/.installed-$(PLATFORM) $(BIN)/.editable $(MODEL)/config.json ## th
 serve: setup ## start everything on this machine: Valkey, Ray, the engine, the API; ARGS="--port 9000" adds options
 	$(BIN)/flora serve --demo flora/demo/adapters $(ARGS)
 
-test: setup ## all tests; ARGS="-m 'not vllm'" selects
+test: setup ## all tests, two files at a time where they can be; ARGS="tests/app" runs these alone
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone" --durations 10
+	$(BIN)/python -m pytest -m alone --durations 10
+endif
 
 check: $(BIN)/.installed-$(PLATFORM) $(BIN)/.editable ## format, lint, strict types, import contracts, docs completeness
 	$(BIN)/ruff format --check .

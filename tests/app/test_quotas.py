@@ -10,7 +10,7 @@ from adapter_cache.store import MemoryStore
 from app.ask import Ask
 from app.dispatcher import LocalDispatcher
 from app.door_metrics import DoorMetrics
-from app.quota import Bill, Outcome, Standing
+from app.quota import Bill, Outcome, OverQuota, Standing
 from app.quota_ledger import MemoryLedger
 from app.quotas import Quotas
 from app.request_observer import RequestEnd
@@ -18,7 +18,7 @@ from app.token_stream import TokenStream
 from app.window import Window
 from contracts.access import Caller, Quota
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey, AdapterRef
-from contracts.errors import InvalidRequest, RateLimited, ServingError, StoreUnavailable
+from contracts.errors import InvalidRequest, ServingError, StoreUnavailable
 from contracts.generation import Sampling
 from tests.app.parts import CountingReplica, publish
 
@@ -90,7 +90,7 @@ async def test_a_window_is_one_call_and_a_refusal_is_alone() -> None:
     ]
     streams = window.open(asks)
     answers = await asyncio.gather(*map(read, streams))
-    assert [type(answer) for answer in answers] == [str, RateLimited, str, str, str]
+    assert [type(answer) for answer in answers] == [str, OverQuota, str, str, str]
     assert [[bill.key_id for bill in bills] for bills in ledger.calls[:1]] == [["a", "b"]]
     assert [stream.standing is not None for stream in streams] == [True, False, True, False, True]
     assert 'flora_rate_limited_requests_total{limit="requests"} 1.0' in metrics.render().decode()
@@ -154,7 +154,7 @@ async def test_while_the_ledger_is_away_each_door_holds_the_limits_by_itself() -
         Standing,
         Standing,
         Standing,
-        RateLimited,
+        OverQuota,
     ]
     # Nobody waits for it again before the pause is over.
     calls = len(ledger.calls)

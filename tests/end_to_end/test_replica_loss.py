@@ -1,18 +1,13 @@
 """A replica's process is killed at work: its streams say so, and the next one takes over."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
-from rich.console import Console
 
-from benchmarks.served import served
 from tests.end_to_end.echo_server import (
     EchoServer,
     Stream,
@@ -24,7 +19,6 @@ from tests.end_to_end.echo_server import (
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
-MODEL = Path(__file__).resolve().parents[2] / "models" / "smollm2-135m-instruct"
 # What a request may be told while no replica runs; all of them may be tried again.
 PASSING = {"engine_failed", "not_ready", "overloaded", "deadline_exceeded"}
 
@@ -122,38 +116,3 @@ def test_requests_that_come_meanwhile_all_end(server: EchoServer) -> None:
     until(answers_again(lambda: server.ask("ada")))
     assert answers[0].status_code == 200
     assert server.gauge("flora_running_requests") == 0
-
-
-@contextmanager
-def real_server(folder: Path) -> Iterator[str]:
-    options = ["--set", "replica.num_slots=8", "--set", "replica.max_num_seqs=8"]
-    with served(MODEL, folder, Console(file=sys.stderr), *options) as url:
-        yield url
-
-
-@pytest.mark.vllm
-@pytest.mark.timeout(400)
-def test_an_engine_ends_with_its_replica_and_the_next_one_loads(tmp_path: Path) -> None:
-    with real_server(tmp_path) as url:
-        name = MODEL.name
-        body = {"model": name, "prompt": "Once", "ignore_eos": True}
-
-        def ask() -> httpx.Response:
-            # While no replica runs a request waits for one, and a model takes a minute to load.
-            return httpx.post(
-                f"{url}/v1/completions",
-                json=body | {"max_tokens": 4, "temperature": 0},
-                headers={"X-Request-Timeout-S": "20"},
-                timeout=60,
-            )
-
-        before = ask()
-        assert before.status_code == 200
-        streams = [Stream(body | {"max_tokens": 1500, "stream": True}) for _ in range(4)]
-        killed = asyncio.run(streams_through_a_kill(url, streams))
-        assert_cut_cleanly(streams)
-        # The model's memory with them: a process that outlived its replica would keep it for ever.
-        until(lambda: all(is_gone(process) for process in killed), 10)
-        until(answers_again(ask), 200)
-        assert ask().json()["choices"] == before.json()["choices"]
-        assert all(is_gone(process) for process in killed)

@@ -3,61 +3,30 @@
 import io
 import json
 import pickle
-import signal
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import httpx
 import numpy as np
 import openai
-import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
-from rich.console import Console
 
-from app.api_client import ApiClient
-from app.demo_adapters import publish_adapters
-from benchmarks.served import served
 from flora.adapter_config import AdapterLimits
 from flora.adapter_files import AdapterFiles, read_adapter, write_adapter
+from tests.end_to_end.real_model.demo import BASE, DEMO
 
-ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "models" / "smollm2-135m-instruct"
-DEMO = ROOT / "flora" / "demo" / "adapters"
-BASE = "smollm2-135m-instruct"
 QUESTION = "What is the capital of France?"
 
-pytestmark = [pytest.mark.vllm, pytest.mark.ray, pytest.mark.redis, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A ready server with the demo adapters published. Its end is checked, too."""
-    console = Console(file=sys.stderr)
-    with served(MODEL, tmp_path_factory.mktemp("serve"), console) as address:
-        with ApiClient(address) as api:
-            publish_adapters(api, DEMO, console)
-        server = next(
-            p for p in psutil.Process().children() if "serve" in " ".join(p.cmdline()[:5])
-        )
-        children = server.children(recursive=True)
-        yield address
-        began_s = time.monotonic()
-        server.send_signal(signal.SIGTERM)
-        server.wait(20)
-        assert time.monotonic() - began_s < 10
-        assert [c for c in children if c.is_running() and c.status() != "zombie"] == []
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.alone,
+    pytest.mark.ray,
+    pytest.mark.redis,
+    pytest.mark.timeout(400),
+]
 
 
 def ask(client: openai.OpenAI, model: str, question: str = QUESTION) -> str:

@@ -4,25 +4,15 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 from pydantic import BaseModel
-from rich.console import Console
 
-from app.api_client import ApiClient
-from app.demo_adapters import publish_adapters
-from benchmarks.served import served
+from tests.end_to_end.real_model.demo import BASE
 
-ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "models" / "smollm2-135m-instruct"
-DEMO = ROOT / "flora" / "demo" / "adapters"
-BASE = "smollm2-135m-instruct"
 PIRATE = f"{BASE}:pirate"
 EGG: Any = [{"role": "user", "content": "How do I boil an egg?"}]
 WEATHER: Any = {
@@ -42,6 +32,7 @@ WEATHER: Any = {
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.alone,
     pytest.mark.ray,
     pytest.mark.redis,
     pytest.mark.timeout(400),
@@ -66,22 +57,6 @@ EGG_SCHEMA: dict[str, Any] = {
     "required": ["minutes", "style"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A ready server with the demo adapters published."""
-    console = Console(file=sys.stderr)
-    with served(MODEL, tmp_path_factory.mktemp("clients"), console) as address:
-        with ApiClient(address) as api:
-            publish_adapters(api, DEMO, console)
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
 
 
 def test_openai_hears_which_bytes_answered(url: str, client: openai.OpenAI) -> None:

@@ -1,0 +1,58 @@
+"""The replica with the real model is killed at work. The last file of its folder, by its name."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.end_to_end.echo_server import Stream
+from tests.end_to_end.real_model.demo import BASE
+from tests.end_to_end.test_replica_loss import (
+    answers_again,
+    assert_cut_cleanly,
+    is_gone,
+    streams_through_a_kill,
+    until,
+)
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.alone,
+    pytest.mark.ray,
+    pytest.mark.redis,
+    pytest.mark.timeout(400),
+]
+
+
+def test_an_engine_ends_with_its_replica_and_the_next_one_loads(url: str) -> None:
+    def ask(name: str = "") -> httpx.Response:
+        # While no replica runs a request waits for one, and a model takes a minute to load.
+        body = {"model": f"{BASE}{name}", "prompt": "Once", "ignore_eos": True}
+        return httpx.post(
+            f"{url}/v1/completions",
+            json=body | {"max_tokens": 4, "temperature": 0},
+            headers={"X-Request-Timeout-S": "20"},
+            timeout=60,
+        )
+
+    before = ask(), ask(":pirate")
+    assert [answer.status_code for answer in before] == [200, 200]
+    streams = [
+        Stream(
+            {
+                "model": f"{BASE}{name}",
+                "prompt": "Once",
+                "ignore_eos": True,
+                "max_tokens": 1500,
+                "stream": True,
+            }
+        )
+        for name in ("", ":pirate") * 2
+    ]
+    killed = asyncio.run(streams_through_a_kill(url, streams))
+    assert_cut_cleanly(streams)
+    # The model's memory with them: a process that outlived its replica would keep it for ever.
+    until(lambda: all(is_gone(process) for process in killed), 10)
+    until(answers_again(ask), 200)
+    after = ask(), ask(":pirate")
+    assert [a.json()["choices"] for a in after] == [b.json()["choices"] for b in before]

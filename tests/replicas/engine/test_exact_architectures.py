@@ -1,0 +1,35 @@
+"""As test_exact, for other architectures, other kernels and a quantised base."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.replicas.engine.exactness import assert_exact, assert_no_worse_than_base, distance
+from tests.replicas.engine.models import make_int4, make_tiny
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(400),
+    # vLLM leaves its sockets' context to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_bigcode"])
+async def test_architectures_float32(tmp_path: Path, kind: str) -> None:
+    model = make_tiny(kind, tmp_path / "model")
+    assert_exact(await distance(model, tmp_path / "cache", 258, 0.3))
+
+
+@pytest.mark.parametrize("row_dtype", ["auto", "int8"])
+async def test_plain_tensor_code_float32(tmp_path: Path, row_dtype: str) -> None:
+    model = make_tiny("gpt2", tmp_path / "model")
+    found = await distance(model, tmp_path / "cache", 258, 0.3, kernel="plain", row_dtype=row_dtype)
+    assert_exact(found)
+
+
+async def test_a_quantised_base(tmp_path: Path) -> None:
+    model, widened = make_int4(tmp_path)
+    found = await distance(model, tmp_path / "cache", 258, 0.3, widened, dtype="bfloat16")
+    assert_no_worse_than_base(found)
