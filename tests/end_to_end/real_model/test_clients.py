@@ -32,7 +32,6 @@ WEATHER: Any = {
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.alone,
     pytest.mark.ray,
     pytest.mark.redis,
     pytest.mark.timeout(400),

@@ -22,7 +22,6 @@ QUESTION = "What is the capital of France?"
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.alone,
     pytest.mark.ray,
     pytest.mark.redis,
     pytest.mark.timeout(400),

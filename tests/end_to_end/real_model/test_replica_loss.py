@@ -17,7 +17,6 @@ from tests.end_to_end.test_replica_loss import (
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.alone,
     pytest.mark.ray,
     pytest.mark.redis,
     pytest.mark.timeout(400),

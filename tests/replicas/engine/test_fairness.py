@@ -14,7 +14,6 @@ from tests.replicas.engine.parts import Stack, make_adapter, make_config, runnin
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.timeout(200),
     # vLLM leaves its sockets' context to the garbage collector.

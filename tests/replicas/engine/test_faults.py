@@ -91,14 +91,9 @@ async def test_one_fails_the_others_go_on(tmp_path: Path) -> None:
         await stack.replica.check()
 
 
-@pytest.mark.parametrize("kernel", ["auto", "plain"])
-async def test_numbers_beyond_all_bounds_stay_with_their_request(
-    tmp_path: Path, kernel: str
-) -> None:
+async def test_numbers_beyond_all_bounds_stay_with_their_request(tmp_path: Path) -> None:
     """Infinities in reused blocks of the KV cache would make everybody's attention infinite."""
-    config = make_config(
-        make_tiny("llama", tmp_path / "model"), num_slots=4, max_num_seqs=4, kernel=kernel
-    )
+    config = make_config(make_tiny("llama", tmp_path / "model"), num_slots=4, max_num_seqs=4)
     async with running(config, tmp_path / "cache") as stack:
         tame = make_adapter(stack.layout, "rank-1 tied", 1, 0.3)
         others = [BASE, await stack.publish("tame", tame)]
