@@ -27,7 +27,7 @@ class FairLimits:
     active_s: float = 10.0
     prompt_cost: float = 1.0
     token_cost: float = 2.0
-    burst_cost: float = 512.0
+    burst_cost: float = 2048.0
 
     @property
     def max_running_seqs(self) -> int:
