@@ -197,7 +197,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct"))
     parser.add_argument("--max-num-seqs", type=int, default=16)
-    parser.add_argument("--max-prefill-tokens", type=int, default=256)
+    parser.add_argument("--max-prefill-tokens", type=int, default=64)
     parser.add_argument("--held-share", type=float, default=ReplicaConfig("").held_share)
     return parser.parse_args()
 
