@@ -42,7 +42,7 @@ def worker_command(model: str, timeout_s: float) -> tuple[str, ...]:
     return (
         "nice",
         "-n",
-        "5",
+        "10",
         sys.executable,
         "-m",
         "app.vllm_grammar_worker",

@@ -23,6 +23,8 @@ def start_cluster(
     settings: Settings, num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES
 ) -> None:
     """Start Ray, the HTTP front and, where it is wanted, the gRPC front."""
+    # Ray's workers give way to every other process (niceness 15); here they are the server.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         address="local",
         num_cpus=num_cpus,

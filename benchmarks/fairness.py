@@ -205,7 +205,7 @@ def parse() -> argparse.Namespace:
 async def run(args: argparse.Namespace, folder: Path) -> Samples:
     """Start, measure, stop."""
     config = make_config(args)
-    plan = Plan(1, 5.0, 4.0, 4.0) if args.quick else Plan(args.rounds, 12.0, 8.0, 12.0)
+    plan = Plan(1, 5.0, 4.0, 4.0) if args.quick else Plan(args.rounds, 40.0, 8.0, 12.0)
     names = ["abuser", *(f"victim-{i}" for i in range(NUM_VICTIMS))]
     async with running(config, folder, names, prompt=PROMPT, answer=ANSWER) as tenants:
         return await measure(tenants, config.fair_limits, plan)
