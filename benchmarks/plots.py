@@ -70,8 +70,8 @@ STACK_BARS = {
     "grpc32": "flora serve, gRPC, 32 fLoRA",
     "compiled_http32": "flora serve, compiled",
     "vllm_serve_default": "vllm serve as it comes, no adapters",
-    "vllm_serve": "vllm serve at its best, no adapters",
-    "vllm_serve_compiled": "vllm serve at its best, compiled",
+    "vllm_serve": "vllm serve, engine in one process, eager, no adapters",
+    "vllm_serve_compiled": "vllm serve, engine in one process, compiled, no adapters",
     "vllm_serve_lora_r8": "vllm serve, 32 LoRA rank 8",
     "ray_llm_lora_r8": "ray.serve.llm, 32 LoRA rank 8",
 }

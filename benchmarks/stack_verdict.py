@@ -32,7 +32,7 @@ def verdict(metrics: Mapping[str, float]) -> str:
 
 PEERS = {
     "vllm_serve_default": "`vllm serve` as it comes",
-    "vllm_serve": "`vllm serve` at its best",
+    "vllm_serve": "`vllm serve` in one process",
     "vllm_serve_lora_r8": "`vllm serve` with LoRA rank 8",
     "ray_llm_lora_r8": "`ray.serve.llm` with LoRA rank 8",
 }

@@ -15,7 +15,7 @@ def test_met_and_missed() -> None:
     assert "HTTP 0.930 of the engine (meets 0.9)" in text
     assert "gRPC 0.880 (misses 0.9)" in text
     assert "first token 9.5 ms later (misses 8 ms)" in text
-    assert "1.50 times `vllm serve` at its best" in text
+    assert "1.50 times `vllm serve` in one process" in text
 
 
 def test_what_was_not_measured_is_not_said() -> None:
