@@ -80,7 +80,7 @@ def our_servers(model: Path, layout: AdapterLayout, console: Console) -> list[Se
 
 
 def peer_servers(model: Path, max_num_seqs: int, console: Console, packages: str) -> list[Server]:
-    """`vllm serve` with our executor, eager and compiled, as it comes, and with LoRA; Ray's with LoRA."""
+    """vLLM's own server with our executor, as it comes, and with LoRA; Ray's with LoRA."""
     start = partial(peer, model, max_num_seqs, console)
     best, eager = one_process_engine(), ("--enforce-eager",)
     lora, ray_lora = f"vllm_serve_lora_r{LORA_RANK}", f"ray_llm_lora_r{LORA_RANK}"
