@@ -1,6 +1,6 @@
 """A gRPC server over a door in this process, and calls of it by name."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -59,6 +59,19 @@ async def failure(running: Any) -> grpc.aio.AioRpcError:
     except grpc.aio.AioRpcError as error:
         return error
     raise AssertionError("the call did not fail")
+
+
+async def refusal(make_call: Callable[[], Any]) -> grpc.aio.AioRpcError:
+    """`failure` of a call that the server may end while the client still sends.
+
+    There grpc.aio now and then loses the status to its own failed write: such a call is made again.
+    """
+    error = await failure(make_call())
+    for _ in range(5):
+        if error.details() != "Internal error from Core":
+            break
+        error = await failure(make_call())
+    return error
 
 
 def code_of(error: grpc.aio.AioRpcError) -> str:

@@ -23,6 +23,7 @@ from tests.app.grpc_parts import (
     code_of,
     failure,
     grpc_channel,
+    refusal,
     upload,
 )
 from tests.app.parts import CountingReplica, make_door, publish
@@ -94,7 +95,9 @@ async def test_no_valid_key_no_answer_and_no_look_up(name: str, kind: str) -> No
     replica = CountingReplica()
     door = make_door(replica, NoStore(), auth=KeyAuthoriser(Keys()))
     async with grpc_channel(door) as channel:
-        error = await failure(call(channel, name, request_of(name), PUBLIC_ERRORS[kind] or ""))
+        error = await refusal(
+            lambda: call(channel, name, request_of(name), PUBLIC_ERRORS[kind] or "")
+        )
     assert (error.code(), code_of(error)) == (UNAUTHENTICATED, "invalid_api_key")
     assert not replica.groups
 
@@ -103,7 +106,9 @@ async def test_no_valid_key_no_answer_and_no_look_up(name: str, kind: str) -> No
 async def test_a_key_without_the_scope_is_refused_before_any_look_up(name: str) -> None:
     door = make_door(store=NoStore(), auth=KeyAuthoriser(Keys()))
     async with grpc_channel(door) as channel:
-        error = await failure(call(channel, name, request_of(name), f"but/{SCOPES[name].value}"))
+        error = await refusal(
+            lambda: call(channel, name, request_of(name), f"but/{SCOPES[name].value}")
+        )
     assert (error.code(), code_of(error)) == (
         grpc.StatusCode.PERMISSION_DENIED,
         "insufficient_scope",
@@ -124,7 +129,9 @@ async def test_another_tenants_adapter_is_absent(name: str) -> None:
         else:
             error = await failure(running)
             assert (error.code(), code_of(error)) == (grpc.StatusCode.NOT_FOUND, "model_not_found")
-        absent = await failure(call(channel, "Generate", ask(model="tiny:nobody"), f"all/{OTHER}"))
+        absent = await refusal(
+            lambda: call(channel, "Generate", ask(model="tiny:nobody"), f"all/{OTHER}")
+        )
         if name == "Generate":
             assert error.details() == (absent.details() or "").replace("nobody", "mine")
     assert await store.versions(OWNER, "mine") == made
@@ -151,7 +158,7 @@ async def test_an_allow_list_hides_the_rest(name: str) -> None:
     await publish(store, "mine", OWNER)
     door = make_door(store=store, auth=KeyAuthoriser(Keys()))
     async with grpc_channel(door) as channel:
-        error = await failure(call(channel, name, request_of(name), "listed/theirs"))
+        error = await refusal(lambda: call(channel, name, request_of(name), "listed/theirs"))
         assert code_of(error) == "model_not_found"
         assert await drain(call(channel, name, request_of(name), "listed/mine"))
 

@@ -35,9 +35,18 @@ QUOTAS = st.builds(
     st.none() | st.integers(1, 3000),
     st.none() | st.integers(1, 6),
 )
-IDS = st.sampled_from("abcdef")
-CHARGES = st.builds(Charge, IDS, st.integers(1, 3), st.integers(0, 900))
-RELEASES = st.builds(Release, IDS, st.integers(1, 3), st.integers(0, 900), st.integers(0, 1200))
+# A request has as many streams at its end as at its beginning.
+NUM_STREAMS = {"a": 1, "b": 2, "c": 3, "d": 1, "e": 2, "f": 3}
+IDS = st.sampled_from(sorted(NUM_STREAMS))
+CHARGES = st.builds(
+    lambda id_, tokens: Charge(id_, NUM_STREAMS[id_], tokens), IDS, st.integers(0, 900)
+)
+RELEASES = st.builds(
+    lambda id_, tokens, used: Release(id_, NUM_STREAMS[id_], tokens, used),
+    IDS,
+    st.integers(0, 900),
+    st.integers(0, 1200),
+)
 CALLS = st.tuples(
     st.integers(0, 40_000_000),
     st.lists(RELEASES, max_size=3, unique_by=lambda end: end.request_id),
