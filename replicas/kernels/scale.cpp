@@ -205,9 +205,12 @@ void scale_tokens(X* dst, const R* rows, int64_t row_width, const int32_t* slot_
 void bound_tokens(at::Tensor& y) {
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, y.scalar_type(), "flora", [&] {
     scalar_t* at = y.mutable_data_ptr<scalar_t>();
-    for (int64_t i = 0; i < y.numel(); ++i) {
-      at[i] = static_cast<scalar_t>(bounded<scalar_t>(static_cast<float>(at[i])));
-    }
+    const int64_t width = y.size(1);
+    for_tokens(y.size(0), width, [&](int64_t t) {
+      for (int64_t i = t * width; i < (t + 1) * width; ++i) {
+        at[i] = static_cast<scalar_t>(bounded<scalar_t>(static_cast<float>(at[i])));
+      }
+    });
   });
 }
 
