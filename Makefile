@@ -24,12 +24,14 @@ setup: $(BIN)/.installed-$(PLATFORM) $(BIN)/.editable $(MODEL)/config.json ## th
 serve: setup ## start everything on this machine: Valkey, Ray, the engine, the API; ARGS="--port 9000" adds options
 	$(BIN)/flora serve --demo flora/demo/adapters $(ARGS)
 
-test: setup ## all tests, two files at a time but those that start an engine; ARGS="tests/app" runs these alone
+PYTEST_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+
+test: setup ## all tests, two files at a time; ARGS="tests/app" runs these alone
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not vllm" --durations 10
-	$(BIN)/python -m pytest -m vllm --durations 10
+	$(PYTEST_TWO) -m "not vllm"
+	$(PYTEST_TWO) -m vllm
 endif
 
 check: $(BIN)/.installed-$(PLATFORM) $(BIN)/.editable ## format, lint, strict types, import contracts, docs completeness

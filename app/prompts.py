@@ -5,20 +5,18 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from contracts.errors import InvalidRequest, PromptTooLong
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _NUM_THREADS = 2
 _KWARGS = "chat_template_kwargs"
 _OPTIONS = {"tools", "add_generation_prompt", "continue_final_message"}
-_RESERVED = {
-    *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters,
-    "messages",
-}
 
 
 class Prompts:
@@ -29,25 +27,29 @@ class Prompts:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, *, max_inline_characters: int = 4096
+        self, tokenizer: "PreTrainedTokenizerFast", *, max_inline_characters: int = 4096
     ) -> None:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._reserved = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"}
         self._max_inline_characters = max_inline_characters
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="tokenize")
 
     @classmethod
     def load(cls, model: str | Path) -> Self:
         """From a model folder or a Hugging Face name."""
+        # Five seconds, which the process that only describes the deployment does not pay.
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
         tokenizer = AutoTokenizer.from_pretrained(str(model), use_fast=True)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise TypeError(f"'{model}' has no fast tokenizer (tokenizer.json)")
         return cls(tokenizer)
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerFast:
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
         """The whole of it, for who knows how to read with it."""
         return self._tokenizer
 
@@ -108,7 +110,7 @@ class Prompts:
             raise InvalidRequest(
                 "This model has no chat template: use /v1/completions.", "messages"
             )
-        _require_own_names(options)
+        self._require_own_names(options)
         try:
             text: Any = self._tokenizer.apply_chat_template(
                 [dict(message) for message in messages], tokenize=False, **options
@@ -117,19 +119,18 @@ class Prompts:
             raise InvalidRequest(f"The chat template refused it: {error}", "messages") from error
         return str(text)
 
+    def _require_own_names(self, options: Mapping[str, Any]) -> None:
+        """A client's options are for the template, never for the tokenizer's own machinery."""
+        for name in options.keys() - _OPTIONS:
+            if name in self._reserved or not name.isidentifier():
+                raise InvalidRequest(f"'{name}' cannot be given to the template", _KWARGS)
+
     async def _off_loop(
         self, num_characters: int, work: Callable[[], tuple[int, ...]]
     ) -> tuple[int, ...]:
         if num_characters <= self._max_inline_characters:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _require_own_names(options: Mapping[str, Any]) -> None:
-    """A client's options are for the template, never for the tokenizer's own machinery."""
-    for name in options.keys() - _OPTIONS:
-        if name in _RESERVED or not name.isidentifier():
-            raise InvalidRequest(f"'{name}' cannot be given to the template", _KWARGS)
 
 
 def room_for_answer(

@@ -208,7 +208,9 @@ def test_bad_requests_are_refused_and_the_engine_goes_on(url: str, client: opena
 def test_a_client_that_leaves_frees_the_engine(url: str) -> None:
     body = {"model": BASE, "prompt": "Once", "max_tokens": 1500, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as response:
-        next(response.iter_bytes())
+        # Held on to: httpx closes the connection when its iterator is dropped.
+        chunks = response.iter_bytes()
+        assert next(chunks)
         assert running_requests(url) == 1
     deadline_s = time.monotonic() + 5
     while running_requests(url) and time.monotonic() < deadline_s:
@@ -217,7 +219,7 @@ def test_a_client_that_leaves_frees_the_engine(url: str) -> None:
 
 
 def running_requests(url: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    lines = httpx.get(f"{url}/metrics").raise_for_status().text.splitlines()
     return sum(float(x.split()[-1]) for x in lines if x.startswith("flora_running_requests{"))
 
 
