@@ -27,7 +27,7 @@ class DoorMetrics:
         self.windows = self._counter("flora_windows", "Windows of requests that were opened.")
         self.requests = self._counter("flora_requests", "Prompts that entered a window.")
         self.step_messages = self._counter(
-            "flora_step_messages", "Messages from replicas: one an engine step and group."
+            "flora_step_messages", "Messages from replicas: one an engine step and stream."
         )
         self.tokens = self._counter("flora_generated_tokens", "Tokens that arrived from replicas.")
         self.running = Gauge(

@@ -1,6 +1,6 @@
 """The Dispatcher over a Ray Serve deployment."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -12,9 +12,10 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
+from app.shared_stream import SharedStream
 from contracts.adapters import AdapterKey
 from contracts.errors import EngineFailed, NotReady, Overloaded, ServingError
-from contracts.generation import GenerateRequest, TokenBatch
+from contracts.generation import GenerateRequest, StepMessage, StreamTicket, TokenBatch
 from contracts.replica import ReplicaInfo
 
 _TABLE: tuple[tuple[type[Exception], type[ServingError], str], ...] = (
@@ -31,31 +32,36 @@ class RayDispatcher:
 
     A cancel goes to every replica: ids are unique, an id that runs elsewhere is ignored, and it
     does not wait in the queue behind the requests that it is to end. A prefetch goes to every
-    replica, too: which of them will serve the adapter is not known yet.
+    replica, too: which of them will serve the adapter is not known yet. See SharedStream for
+    `door`, `shares` and `on_message`.
     """
 
     def __init__(
         self,
         replica: "DeploymentHandle[Any]",
         *,
+        door: str = "",
+        shares: bool = True,
+        on_message: Callable[[], object] = lambda: None,
         cancel_timeout_s: float = 5.0,
         prefetch_timeout_s: float = 10.0,
         metrics_timeout_s: float = 0.5,
     ) -> None:
         self._replica = replica
-        self._stream = replica.options(method_name="generate", stream=True)
+        self._call = replica.options(method_name="share", stream=True)
+        self._stream = SharedStream(self._share, door, shares=shares, on_message=on_message)
         self._describe = replica.options(method_name="describe")
         self._cancel_timeout_s = cancel_timeout_s
         self._prefetch_timeout_s = prefetch_timeout_s
         self._metrics_timeout_s = metrics_timeout_s
 
-    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
+    def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
         """See Dispatcher."""
-        try:
-            async for batch in self._stream.remote(requests):
-                yield batch
-        except (RayError, RayServeException) as error:
-            raise translate(error) from error
+        return self._stream.generate(requests)
+
+    async def aclose(self) -> None:
+        """Listen to no replica any more."""
+        await self._stream.aclose()
 
     async def cancel(self, request_ids: tuple[str, ...]) -> None:
         """See Dispatcher."""
@@ -86,6 +92,15 @@ class RayDispatcher:
         except (RayError, RayServeException, TimeoutError):
             return {}
         return dict(answer for answer in answers if isinstance(answer, tuple))
+
+    async def _share(
+        self, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+    ) -> AsyncIterator[StepMessage]:
+        try:
+            async for message in self._call.remote(requests, ticket):
+                yield message
+        except (RayError, RayServeException) as error:
+            raise translate(error) from error
 
     async def _ask_all(self, method: str, *arguments: object, timeout_s: float) -> list[Any]:
         """The answer or the exception of each replica that runs now."""

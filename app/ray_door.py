@@ -57,7 +57,7 @@ class RayDoor(GrpcDoor):
         self._names = make_names(settings, self._stores, guard)
         metrics.num_stale_answers = lambda: self._names.num_stale_answers
         self._quotas = make_quotas(settings, self._stores, metrics)
-        dispatcher = RayDispatcher(replica)
+        self._dispatcher = dispatcher = make_dispatcher(settings, replica, metrics)
         self._prefetcher = Prefetcher(dispatcher)
         # The only replica there is gets the group itself.
         hints = self._prefetcher if settings.replica.num_replicas > 1 else None
@@ -109,6 +109,7 @@ class RayDoor(GrpcDoor):
         self._guarding.cancel()
         self._gather.aclose()
         await self._window.aclose()
+        await self._dispatcher.aclose()
         await self._quotas.aclose()
         await self._prefetcher.aclose()
         await self._names.close()
@@ -124,6 +125,16 @@ async def _require_safe_eviction(stores: Stores) -> None:
         await stores.clients.require_safe_eviction()
     except StoreUnavailable as error:
         _LOG.warning("starting without the adapter registry: %s", error)
+
+
+def make_dispatcher(
+    settings: Settings, replica: "DeploymentHandle[Any]", metrics: DoorMetrics
+) -> RayDispatcher:
+    """The way to `replica`; its messages are counted."""
+    # Serve balances replicas by their calls, and groups in one stream would hide their load.
+    shares = settings.replica.num_replicas == 1
+    count = metrics.step_messages.inc
+    return RayDispatcher(replica, door=metrics.door_id, shares=shares, on_message=count)
 
 
 def make_names(settings: Settings, stores: Stores, guard: Guard) -> RememberingRegistry:

@@ -224,7 +224,6 @@ class Window:
 
     def _deliver(self, batch: TokenBatch, lives: Sequence[RequestLife], left: set[str]) -> None:
         """One step's tokens. `left` holds who ended before the engine and was cancelled again."""
-        self.metrics.step_messages.inc()
         self.metrics.tokens.inc(sum(len(delta.token_ids) for delta in batch.deltas))
         now_s = self._clock()
         touched: dict[int, RequestLife] = {}

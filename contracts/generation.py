@@ -110,3 +110,31 @@ class TokenBatch:
     """Everything that one engine step produced for one group of requests."""
 
     deltas: tuple[TokenDelta, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTicket:
+    """Which groups may share a stream: those of one `door`, which counts its calls by `number`."""
+
+    door: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepPart:
+    """What one engine step produced for the group of call `number`; `is_last`: none follows."""
+
+    number: int
+    deltas: tuple[TokenDelta, ...] = ()
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepMessage:
+    """What one engine step produced for all groups that share a stream.
+
+    Or, as the only message of a call, whose stream brings its group: that of call `joined`.
+    """
+
+    parts: tuple[StepPart, ...] = ()
+    joined: int | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapter_cache.fetcher import AdapterFetcher
 from contracts.errors import EngineFailed, ServingError
-from contracts.generation import GenerateRequest, TokenBatch, TokenDelta
+from contracts.generation import GenerateRequest, TokenDelta
 from contracts.tracing import NO_TRACER, Tracer
 from replicas.companion import Companion
 from replicas.engine import Engine, TokenSource
@@ -16,7 +16,10 @@ from replicas.request_trace import GroupTrace
 
 
 class Group:
-    """The requests of one call: those still on their way in, and those that produce tokens."""
+    """The requests of one call: those still on their way in, and those that produce tokens.
+
+    `wake` is set whenever there may be something to take; groups may share one.
+    """
 
     def __init__(
         self,
@@ -25,6 +28,7 @@ class Group:
         fetcher: AdapterFetcher,
         companions: Sequence[Companion],
         requests: tuple[GenerateRequest, ...],
+        wake: asyncio.Event,
         tracer: Tracer = NO_TRACER,
     ) -> None:
         self._trace = GroupTrace(tracer, requests)
@@ -33,7 +37,7 @@ class Group:
         self._fetcher = fetcher
         self._companions = companions
         self._requests = requests
-        self._wake = asyncio.Event()
+        self._wake = wake
         self._running: dict[int, TokenSource] = {}
         self._told: list[TokenDelta] = []
         self._tasks = {
@@ -47,17 +51,15 @@ class Group:
     def finished(self) -> bool:
         return not (self._tasks or self._running or self._told)
 
-    async def step(self) -> TokenBatch:
-        """Wait for news and take all of it."""
-        await self._wake.wait()
-        self._wake.clear()
+    async def take(self) -> tuple[TokenDelta, ...]:
+        """All that is new; none of it is waited for."""
         deltas, self._told = self._told, []
         for index, source in list(self._running.items()):
             deltas += self._drain(index, source)
             if source.finished:
                 await self._leave(index)
         self._trace.take(deltas)
-        return TokenBatch(tuple(deltas))
+        return tuple(deltas)
 
     async def cancel(self, request_ids: Collection[str]) -> None:
         """End requests that are still on their way in; those that run are the engine's to end."""

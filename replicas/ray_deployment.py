@@ -8,7 +8,7 @@ from ray import serve
 
 from adapter_cache.config import CacheConfig
 from contracts.adapters import AdapterKey
-from contracts.generation import GenerateRequest, TokenBatch
+from contracts.generation import GenerateRequest, StepMessage, StreamTicket
 from contracts.replica import ReplicaInfo
 from contracts.tracing import NO_TRACER, Tracer
 from replicas.assembly import Assembly, make_engine
@@ -37,12 +37,14 @@ class ReplicaDeployment:
         info = await self._replica.start()
         logger.info("replica ready: %s, %d slots", info.model, info.num_slots)
 
-    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[TokenBatch]:
-        """See Replica.generate."""
-        stream = self._replica.generate(requests)
+    async def share(
+        self, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+    ) -> AsyncGenerator[StepMessage]:
+        """See Replica.share."""
+        stream = self._replica.share(requests, ticket)
         try:
-            async for batch in stream:
-                yield batch
+            async for message in stream:
+                yield message
         finally:
             await stream.aclose()
 

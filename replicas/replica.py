@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from adapter_cache.fetcher import AdapterFetcher
 from contracts.adapters import AdapterKey
 from contracts.errors import NotReady
-from contracts.generation import GenerateRequest, TokenBatch
+from contracts.generation import GenerateRequest, StepMessage, StreamTicket, TokenBatch
 from contracts.replica import ReplicaInfo, SlotReport
 from contracts.tracing import NO_TRACER, Tracer
 from replicas.companion import Companion
@@ -14,6 +14,7 @@ from replicas.engine import Engine
 from replicas.fair_gate import FairGate
 from replicas.fair_limits import FairLimits
 from replicas.group import Group
+from replicas.shared_steps import SharedSteps
 
 
 class Replica:
@@ -38,6 +39,7 @@ class Replica:
         self._tracer = tracer
         self._info: ReplicaInfo | None = None
         self._groups: set[Group] = set()
+        self._shared: dict[str, SharedSteps] = {}
 
     async def start(self) -> ReplicaInfo:
         """Load the model and let the companions begin. Raises EngineFailed."""
@@ -59,18 +61,40 @@ class Replica:
         on the node start at once, those that must fetch join when it has come. Closing the iterator
         ends every request of the group.
         """
-        group = Group(
-            self._engine, self._gate, self._fetcher, self._companions, requests, self._tracer
-        )
-        self._groups.add(group)
+        steps = SharedSteps(0, self._end)
+        steps.add(0, self._begin(requests, steps))
+        messages = steps.messages()
         try:
-            while not group.finished:
-                batch = await group.step()
-                if batch.deltas:
-                    yield batch
+            async for message in messages:
+                for part in message.parts:
+                    if part.deltas:
+                        yield TokenBatch(part.deltas)
         finally:
-            self._groups.discard(group)
-            await group.close()
+            await messages.aclose()
+
+    async def share(
+        self, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+    ) -> AsyncGenerator[StepMessage]:
+        """`generate` for a door: while one of its calls lasts, further groups come through that.
+
+        The call of such a group ends at once and says whose stream brings its tokens. Closing the
+        stream that others have joined ends theirs, too.
+        """
+        steps = self._shared.get(ticket.door)
+        if steps is not None and steps.is_open:
+            steps.add(ticket.number, self._begin(requests, steps))
+            yield StepMessage(joined=steps.number)
+            return
+        steps = self._shared[ticket.door] = SharedSteps(ticket.number, self._end)
+        steps.add(ticket.number, self._begin(requests, steps))
+        messages = steps.messages()
+        try:
+            async for message in messages:
+                yield message
+        finally:
+            await messages.aclose()
+            if self._shared.get(ticket.door) is steps:
+                del self._shared[ticket.door]
 
     async def cancel(self, request_ids: tuple[str, ...]) -> None:
         """Stop working on requests; ids that are not running here are ignored."""
@@ -99,3 +123,20 @@ class Replica:
             await self._fetcher.close()
         finally:
             await self._engine.stop()
+
+    def _begin(self, requests: tuple[GenerateRequest, ...], steps: SharedSteps) -> Group:
+        group = Group(
+            self._engine,
+            self._gate,
+            self._fetcher,
+            self._companions,
+            requests,
+            steps.wake,
+            self._tracer,
+        )
+        self._groups.add(group)
+        return group
+
+    async def _end(self, group: Group) -> None:
+        self._groups.discard(group)
+        await group.close()

@@ -29,7 +29,15 @@ from app.request_spans import RequestSpans
 from app.window import Window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterManifest, TenantId
 from contracts.errors import EngineFailed
-from contracts.generation import GenerateRequest, TokenBatch, TokenDelta, TokenLogprob
+from contracts.generation import (
+    GenerateRequest,
+    StepMessage,
+    StepPart,
+    StreamTicket,
+    TokenBatch,
+    TokenDelta,
+    TokenLogprob,
+)
 from contracts.replica import ReplicaInfo
 from contracts.tracing import NO_TRACER, Tracer
 from flora.adapter_files import read_adapter, write_adapter
@@ -80,6 +88,13 @@ class CountingReplica:
             if step and "deaf" in names:
                 return
             yield TokenBatch(tuple(self._step(requests, step)))
+
+    async def share(
+        self, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+    ) -> AsyncIterator[StepMessage]:
+        async for batch in self.generate(requests):
+            yield StepMessage((StepPart(ticket.number, batch.deltas),))
+        yield StepMessage((StepPart(ticket.number, is_last=True),))
 
     def _step(self, requests: Sequence[GenerateRequest], step: int) -> list[TokenDelta]:
         deltas = []

@@ -16,7 +16,6 @@ async def test_counts_follow_a_request() -> None:
     assert float(counts["flora_requests_total"]) == 1
     assert float(counts["flora_windows_total"]) == 1
     assert float(counts["flora_generated_tokens_total"]) == 5
-    assert float(counts["flora_step_messages_total"]) == 5
     assert float(counts["flora_running_requests"]) == 0
 
 
