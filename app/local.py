@@ -37,6 +37,7 @@ _VALKEY_STOP_S = 1.5
 _READY_TIMEOUT_S = 120.0
 _POLL_S = 0.5
 _MAX_DEATHS = 3
+_DEATHS_WITHIN_S = 60.0
 _RAY_DEFAULTS = {
     # Ten turns a second cost a twentieth of a processor, and decide nothing sooner that matters.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
@@ -48,7 +49,6 @@ _RAY_DEFAULTS = {
     # From door to replica directly, and not as objects that Ray keeps count of.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
 }
-_DEATHS_WITHIN_S = 60.0
 _LOG = logging.getLogger(__name__)
 
 

@@ -18,8 +18,8 @@ _CPU_KV_CACHE_BYTES = 1 << 30
 def prepare_process(config: ReplicaConfig) -> None:
     """Set up this process's environment for a CPU engine, which inherits it; nothing on a GPU.
 
-    The model runs inside the engine core's process: apart from it, the core would spin on a
-    processor of its own while it waits for each step, and take a third of a small machine's speed.
+    The model runs inside the engine core's process: apart from it, the core would poll on a
+    processor of its own while it waits for each step.
     """
     if current_platform.is_cpu():
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
