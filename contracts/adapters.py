@@ -1,7 +1,7 @@
 """Identity of an adapter. Knows nothing of its bytes, of the store or of the engine."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NewType
 
 TenantId = NewType("TenantId", str)
@@ -22,7 +22,8 @@ class AdapterKey:
     """One immutable version of one tenant's adapter.
 
     `version` counts publishes of the name from 1; `digest` names the bytes. Caches are keyed by
-    the digest alone, so equal bytes share memory and two versions never share anything.
+    the digest alone, so equal bytes share memory and two versions never share anything. `base` is
+    the fingerprint of the base model that it was made for, where whoever made the key knows it.
     """
 
     tenant: TenantId
@@ -30,6 +31,7 @@ class AdapterKey:
     version: int
     digest: Digest
     size_bytes: int
+    base: str = field(default="", compare=False)
 
     @property
     def is_base(self) -> bool:
@@ -69,6 +71,11 @@ class AdapterManifest:
     rank: int
     num_modules: int
     created_at_s: float
+
+    @property
+    def resolved(self) -> AdapterKey:
+        """The key as a look-up by name gives it: with its base."""
+        return replace(self.key, base=self.base_fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ class GenerateRequest:
 
     `tenant` is who asks, whoever owns the adapter, and `weight` its share among tenants.
     `traceparent` is the W3C context of its trace, empty where none is recorded.
+    `resumed_token_ids` are the first tokens of the answer, made by another replica or sent by the
+    client: the answer goes on behind them, and brings them no more. `sampling` is that of the whole
+    answer, of which its `max_tokens` are counted from the beginning; `n` is 1 where anything is
+    resumed. `audio` is what a model that listens hears, 16 kHz mono int16 PCM in little-endian;
+    empty for all others.
     """
 
     request_id: str
@@ -72,6 +77,13 @@ class GenerateRequest:
     tenant: TenantId = DEFAULT_TENANT
     weight: float = 1.0
     traceparent: str = ""
+    resumed_token_ids: tuple[int, ...] = ()
+    audio: bytes = field(default=b"", repr=False)
+
+    @property
+    def num_input_tokens(self) -> int:
+        """Tokens that the engine reads before it makes one."""
+        return len(self.prompt_token_ids) + len(self.resumed_token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,8 @@ class TokenDelta:
 
     `index` is the request's place in its group, `choice` counts 0..n-1. `finish_reason` is "stop",
     "length" or "abort" on the choice's last delta. `error` ends the whole request; then nothing
-    else in the delta counts. `prompt_logprobs` comes once, on a request's first delta.
+    else in the delta counts. `prompt_logprobs` comes once, on a request's first delta. `entered`
+    alone says that the engine has taken the request, and brings nothing.
     """
 
     index: int
@@ -103,6 +116,7 @@ class TokenDelta:
     num_cached_tokens: int = 0
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
     error: ServingError | None = None
+    entered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +148,9 @@ class StepMessage:
     """What one engine step produced for all groups that share a stream.
 
     Or, as the only message of a call, whose stream brings its group: that of call `joined`.
+    `load_tokens` is what the replica still has to do then, for all doors.
     """
 
     parts: tuple[StepPart, ...] = ()
     joined: int | None = None
+    load_tokens: int | None = None
