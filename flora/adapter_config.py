@@ -53,13 +53,7 @@ class AdapterConfig:
     @staticmethod
     def from_json(text: bytes, limits: AdapterLimits) -> "AdapterConfig":
         """Raises InvalidAdapter on malformed JSON or a field of the wrong type, AdapterTooLarge."""
-        if len(text) > limits.max_config_bytes:
-            raise AdapterTooLarge(
-                f"adapter_config.json has {len(text)} bytes, at most {limits.max_config_bytes}"
-            )
-        parts = parse_json(text, "adapter_config.json")
-        if not isinstance(parts, dict):
-            raise InvalidAdapter("adapter_config.json must be a JSON object")
+        parts = parse_config(text, limits)
         if parts.get("peft_type") != "FLORA":
             raise InvalidAdapter(f'peft_type must be "FLORA", not {show(parts.get("peft_type"))}')
         if parts.get("parametrization") not in ("deviation", "value"):
@@ -74,7 +68,7 @@ class AdapterConfig:
             _names(parts.get("target_modules"), "target_modules"),
             _field(parts, "base_model_name_or_path", str, ""),
             _field(parts, "base_fingerprint", str, ""),
-            _sets(_field(parts, "shared_inputs", list, [])),
+            shared_input_sets(_field(parts, "shared_inputs", list, [])),
         )
 
     def to_json(self) -> bytes:
@@ -95,12 +89,32 @@ class AdapterConfig:
         return json.dumps(parts, indent=2).encode() + b"\n"
 
 
+def parse_config(text: bytes, limits: AdapterLimits) -> dict[str, Any]:
+    """`adapter_config.json` of any kind of adapter. Raises InvalidAdapter, AdapterTooLarge."""
+    if len(text) > limits.max_config_bytes:
+        raise AdapterTooLarge(
+            f"adapter_config.json has {len(text)} bytes, at most {limits.max_config_bytes}"
+        )
+    parts = parse_json(text, "adapter_config.json")
+    if not isinstance(parts, dict):
+        raise InvalidAdapter("adapter_config.json must be a JSON object")
+    return parts
+
+
 def parse_json(text: bytes, what: str) -> Any:
     """JSON in UTF-8 in which no object names a key twice. Raises InvalidAdapter."""
     try:
         return json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InvalidAdapter(f"{what} is not valid JSON: {show(str(error))}") from error
+
+
+def shared_input_sets(value: list[object]) -> tuple[tuple[str, ...], ...]:
+    """The field `shared_inputs`, checked. Raises InvalidAdapter."""
+    sets = tuple(_names(names, "shared_inputs") for names in value)
+    if any(len(names) > _MAX_SIBLINGS for names in sets):
+        raise InvalidAdapter(f"shared_inputs names more than {_MAX_SIBLINGS} siblings of one input")
+    return sets
 
 
 def show(value: object) -> str:
@@ -132,10 +146,3 @@ def _names(value: object, what: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidAdapter(f"{what} must hold strings, not {show(value)}")
     return tuple(names)
-
-
-def _sets(value: list[object]) -> tuple[tuple[str, ...], ...]:
-    sets = tuple(_names(names, "shared_inputs") for names in value)
-    if any(len(names) > _MAX_SIBLINGS for names in sets):
-        raise InvalidAdapter(f"shared_inputs names more than {_MAX_SIBLINGS} siblings of one input")
-    return sets

@@ -13,7 +13,8 @@ from contracts.errors import AdapterTooLarge, InvalidAdapter, WrongBaseModel
 from flora.adapter_config import AdapterConfig, AdapterLimits, show
 from flora.adapter_files import AdapterFiles, split_tensor_name, tensor_name
 from flora.layout import AdapterLayout, Group
-from flora.row import Buffer, Floats, decode_row, encode_row
+from flora.row import Floats, decode_row, encode_row
+from flora.row_head import Buffer
 
 Doubles = NDArray[np.float64]
 Scales = tuple[Floats, Floats]
@@ -61,7 +62,7 @@ def compile_adapter(
     _check_base(layout, config)
     if config.rank > layout.max_rank:
         raise AdapterTooLarge(f"rank {config.rank}; this server takes at most {layout.max_rank}")
-    stored = _by_group(layout, _spread(files))
+    stored = _by_group(layout, spread_shared_b(files))
     groups = {g: _modules(layout, g, sides, config) for g, sides in stored.items()}
     changed = [m for modules in groups.values() for m in modules.values() if not m.is_identity()]
     if not changed:
@@ -114,7 +115,7 @@ def _check_base(layout: AdapterLayout, config: AdapterConfig) -> None:
         )
 
 
-def _spread(files: AdapterFiles) -> dict[str, Floats]:
+def spread_shared_b(files: AdapterFiles) -> dict[str, Floats]:
     """The tensors with each shared B repeated on the siblings that are touched and lack it."""
     tensors = dict(files.tensors)
     siblings = {leaf: leaves for leaves in files.config.shared_inputs for leaf in leaves}

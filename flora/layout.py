@@ -142,6 +142,10 @@ class AdapterLayout:
         widths = (n * sum(pair) for n, pair in zip(extra_pairs, self._widths, strict=True))
         return tuple(accumulate(widths, initial=self.base_width))
 
+    def num_numbers(self, extra_pairs: Sequence[int]) -> int:
+        """Numbers of a row with so many extra pairs; quick where there are none, as in most."""
+        return self.extra_offsets(extra_pairs)[-1] if any(extra_pairs) else self.base_width
+
     @cached_property
     def row_width(self) -> int:
         """Numbers of the largest row that the layout allows."""

@@ -1,67 +1,47 @@
-"""The bytes of one compiled adapter. Knows where numbers lie, nothing of what they mean.
+"""The bytes of one compiled fLoRA adapter. Knows where numbers lie, nothing of what they mean.
 
-    0   4s   magic b"FLR1"     4   u16  version (1)     6   u16  dtype code
-    8   u32  num_groups        12  u32  header_bytes    16  u64  num_numbers    24  8 zero bytes
-    32  32s  layout digest     64  u16[num_groups] extra pairs, zero padding up to header_bytes
-    header_bytes  num_numbers numbers: pair 0 of every group, then the extra pairs, group by group
-
-Little endian; header_bytes is a multiple of 64, so the payload of an aligned buffer is aligned.
+A row begins as `flora.row_head` says; it counts the extra pairs of each group. The numbers are
+pair 0 of every group, then the extra pairs, group by group.
 """
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import AdapterCorrupt, InvalidAdapter
 from flora.int8 import dequantise, quantise
-from flora.layout import ITEM_BYTES, AdapterLayout
+from flora.layout import AdapterLayout
+from flora.row_head import Buffer, RowHead
 
-Buffer = bytes | bytearray | memoryview
 Floats = NDArray[np.float32]
 
-MAGIC = b"FLR1"
-VERSION = 1
-DTYPE_NAMES = ("bfloat16", "float32", "float16", "int8")
-"""Names by dtype code."""
 
-_FIXED = struct.Struct("<4sHHIIQ8s32s")
-_ALIGNMENT = 64
+class RowHeader(RowHead):
+    """What stands before a fLoRA adapter's numbers."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class RowHeader:
-    """What stands before the numbers. `layout_digest` is 64 hex digits."""
-
-    dtype: str
-    header_bytes: int
-    num_numbers: int
-    layout_digest: str
-    extra_pairs: tuple[int, ...]
+    MAGIC: ClassVar[bytes] = b"FLR1"
 
     @property
-    def num_groups(self) -> int:
-        return len(self.extra_pairs)
-
-    @property
-    def payload_bytes(self) -> int:
-        return self.num_numbers * ITEM_BYTES[self.dtype]
+    def extra_pairs(self) -> tuple[int, ...]:
+        return self.counts
 
     def check(self, layout: AdapterLayout) -> None:
         """Raises AdapterCorrupt unless a row with this header fits a slot of `layout`."""
-        if self.layout_digest != layout.digest or self.num_groups != len(layout.groups):
+        if self.layout_digest != layout.digest or len(self.counts) != len(layout.groups):
             raise AdapterCorrupt("the row was compiled for another layout")
         if self.dtype != layout.dtype:
             raise AdapterCorrupt(f"the row holds {self.dtype}, the layout {layout.dtype}")
-        expected = layout.base_width
-        if any(self.extra_pairs):  # most rows have none, and an engine's loop waits for this
-            if any(n > layout.max_extra_pairs(g) for g, n in enumerate(self.extra_pairs)):
-                raise AdapterCorrupt("the row has more pairs than the layout allows")
-            expected = layout.extra_offsets(self.extra_pairs)[-1]
-        if self.num_numbers != expected:
+        # Most rows have none, and an engine's loop waits for this.
+        if any(self.extra_pairs) and any(
+            n > layout.max_extra_pairs(g) for g, n in enumerate(self.extra_pairs)
+        ):
+            raise AdapterCorrupt("the row has more pairs than the layout allows")
+        if self.num_numbers != layout.num_numbers(self.extra_pairs):
             raise AdapterCorrupt("the row's size does not follow from its pairs")
 
 
@@ -74,30 +54,8 @@ class Row:
 
 
 def read_header(buffer: Buffer, total_bytes: int | None = None) -> RowHeader:
-    """The header of a row. Never touches the numbers. Raises AdapterCorrupt.
-
-    `buffer` starts the row and holds at least its header; `total_bytes` is the whole row's size
-    where the buffer is only its beginning.
-    """
-    view = memoryview(buffer)
-    size = view.nbytes if total_bytes is None else total_bytes
-    if view.nbytes < _FIXED.size:
-        raise AdapterCorrupt(f"a row has at least {_FIXED.size} bytes, this one {view.nbytes}")
-    magic, version, code, num_groups, header_bytes, num_numbers, zeros, digest = _FIXED.unpack_from(
-        view
-    )
-    if magic != MAGIC or version != VERSION or any(zeros):
-        raise AdapterCorrupt("not a row: wrong magic, version or reserved bytes")
-    if code >= len(DTYPE_NAMES):
-        raise AdapterCorrupt(f"unknown dtype code {code}")
-    if header_bytes != _header_bytes(num_groups):
-        raise AdapterCorrupt(f"{num_groups} groups do not take a header of {header_bytes} bytes")
-    if size != header_bytes + num_numbers * ITEM_BYTES[DTYPE_NAMES[code]]:
-        raise AdapterCorrupt(f"{size} bytes do not hold {num_numbers} numbers")
-    if view.nbytes < _FIXED.size + 2 * num_groups:
-        raise AdapterCorrupt(f"{view.nbytes} bytes do not hold the header of {num_groups} groups")
-    extra_pairs = struct.unpack_from(f"<{num_groups}H", view, _FIXED.size)
-    return RowHeader(DTYPE_NAMES[code], header_bytes, num_numbers, digest.hex(), extra_pairs)
+    """The header of a fLoRA row; see RowHead.read. Raises AdapterCorrupt."""
+    return RowHeader.read(buffer, total_bytes)
 
 
 def encode_row(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Floats) -> bytes:
@@ -114,17 +72,13 @@ def encode_row(layout: AdapterLayout, extra_pairs: Sequence[int], numbers: Float
                 f"{layout.groups[g].name} takes {n + 1} pairs,"
                 f" at most {layout.max_extra_pairs(g) + 1} are allowed"
             )
-    size = _header_bytes(len(extra_pairs))
-    digest = bytes.fromhex(layout.digest)
-    code = DTYPE_NAMES.index(layout.dtype)
-    fixed = (MAGIC, VERSION, code, len(extra_pairs), size, len(numbers), bytes(8), digest)
-    header = _FIXED.pack(*fixed) + struct.pack(f"<{len(extra_pairs)}H", *extra_pairs)
+    header = RowHeader(layout.dtype, len(numbers), layout.digest, tuple(extra_pairs))
     stored = (
         quantise(layout, extra_pairs, numbers)
         if layout.dtype == "int8"
         else narrow(numbers, layout.dtype)
     )
-    return header.ljust(size, b"\0") + stored.tobytes()
+    return header.to_bytes() + stored.tobytes()
 
 
 def decode_row(layout: AdapterLayout, blob: Buffer) -> Row:
@@ -160,7 +114,3 @@ def narrow(numbers: Floats, dtype: str) -> NDArray[Any]:
     if not is_finite.all():
         raise InvalidAdapter(f"number {int(np.argmin(is_finite))} does not fit {dtype}")
     return short
-
-
-def _header_bytes(num_groups: int) -> int:
-    return -(-(_FIXED.size + 2 * num_groups) // _ALIGNMENT) * _ALIGNMENT

@@ -1,4 +1,4 @@
-"""Training text: JSON lines in, token sequences with their targets out. Knows no model."""
+"""Training text: records in, token sequences with their targets out. Knows no model."""
 
 import json
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from contracts.errors import InvalidRequest
+from flora.train_sources import is_dataset, read_dataset
 
 Record = dict[str, Any]
 IGNORED = -100
@@ -36,15 +37,18 @@ class TokenTensors:
         return int(self.attention_mask.sum())
 
 
-def read_records(path: Path) -> list[Record]:
-    """Lines of {"text"}, {"messages"} or {"prompt", "completion"}. Raises InvalidRequest."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path.name} cannot be read: {error}", "data") from error
-    records = [_record(line, f"{path.name}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
-    if len(records) < 2:
-        raise InvalidRequest(f"{path.name} needs two lines or more: one is held out", "data")
+def read_records(path: Path, min_records: int = 2) -> list[Record]:
+    """JSON lines or a dataset of {"text"}, {"messages"} or {"prompt", "completion"}.
+
+    Raises InvalidRequest on anything else, on fewer than `min_records`, and on what is unreadable.
+    """
+    if is_dataset(path):
+        rows = [(f"{path.name}[{i}]", row) for i, row in enumerate(read_dataset(path))]
+    else:
+        rows = _read_lines(path)
+    records = [_checked(row, where) for where, row in rows]
+    if len(records) < min_records:
+        raise InvalidRequest(f"{path.name} needs {min_records} records or more", "data")
     return records
 
 
@@ -83,18 +87,32 @@ def collate(examples: Sequence[Example]) -> TokenTensors:
     return TokenTensors(input_ids, mask, labels)
 
 
-def _record(line: str, where: str) -> Record:
+def _read_lines(path: Path) -> list[tuple[str, object]]:
     try:
-        record = json.loads(line)
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path.name} cannot be read: {error}", "data") from error
+    numbered = [(f"{path.name}:{i}", line) for i, line in enumerate(lines, 1) if line.strip()]
+    return [(where, _parsed(line, where)) for where, line in numbered]
+
+
+def _parsed(line: str, where: str) -> object:
+    try:
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{where}: not JSON", "data") from error
+
+
+def _checked(record: object, where: str) -> Record:
     if isinstance(record, dict):
-        if isinstance(record.get("text"), str):
-            return record
-        if isinstance(record.get("prompt"), str) and isinstance(record.get("completion"), str):
-            return record
+        # Of one form alone: the columns of a dataset may be there and empty.
+        text, pair = record.get("text"), (record.get("prompt"), record.get("completion"))
+        if isinstance(text, str):
+            return {"text": text}
+        if isinstance(pair[0], str) and isinstance(pair[1], str):
+            return {"prompt": pair[0], "completion": pair[1]}
         if _are_messages(record.get("messages")):
-            return record
+            return {"messages": record["messages"]}
     raise InvalidRequest(f'{where}: needs "text", "messages", or "prompt" and "completion"', "data")
 
 

@@ -1,13 +1,17 @@
-"""The progress bar of a training run. Knows nothing of how training works."""
+"""How far a training run is: a bar on a terminal, else a plain line now and then."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flora.train import TrainReport, TrainStep
+from flora.stacked_trainer import TrainStep
+from flora.train import TrainReport
 
 _SMOOTHING = 0.9
+_LINE_S = 10.0
+"""On what is no terminal, a line comes at most so often."""
 
 
 class TrainProgressBar:
@@ -17,19 +21,19 @@ class TrainProgressBar:
     """
 
     def __init__(self, name: str, console: Console) -> None:
-        columns = "[bold]{task.description}", "loss {task.fields[loss]:.3f}"
-        self._console = console
+        self._name, self._console = name, console
         self._bar = Progress(
-            TextColumn(columns[0]),
+            TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(columns[1]),
-            TextColumn("{task.fields[tokens_per_s]:.0f} tokens/s"),
+            TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
             console=console,
+            disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(name, total=None, loss=0.0, tokens_per_s=0.0)
+        self._task = self._bar.add_task(name, total=None, told="")
         self._loss: float | None = None
+        self._told_s = 0.0
 
     def __enter__(self) -> "TrainProgressBar":
         self._bar.start()
@@ -46,17 +50,30 @@ class TrainProgressBar:
     def __call__(self, step: TrainStep) -> None:
         kept = step.loss if self._loss is None else self._loss
         self._loss = _SMOOTHING * kept + (1 - _SMOOTHING) * step.loss
-        self._bar.update(
-            self._task,
-            completed=step.step,
-            total=step.max_steps,
-            loss=self._loss,
-            tokens_per_s=step.num_tokens / max(step.elapsed_s, 1e-9),
-        )
+        told = _words(step, self._loss)
+        self._bar.update(self._task, completed=step.step, total=step.max_steps, told=told)
+        is_due = step.elapsed_s - self._told_s >= _LINE_S or step.step == step.max_steps
+        if is_due and not self._console.is_terminal:
+            self._told_s = step.elapsed_s
+            self._say(f"{self._name}: step {step.step} of {step.max_steps}, {told}")
 
-    def report(self, report: TrainReport) -> None:
-        """One line on what came out."""
-        self._console.print(
-            f"{report.out_dir.name}: {report.num_parameters:,} numbers, {report.num_bytes:,} bytes,"
-            f" held-out loss {report.heldout_loss_before:.3f} -> {report.heldout_loss_after:.3f}"
-        )
+    def report(self, reports: Sequence[TrainReport]) -> None:
+        """One line on each adapter that came out."""
+        for report in reports:
+            before, after = report.heldout_loss_before, report.heldout_loss_after
+            self._say(
+                f"{report.name}: {report.num_parameters:,} numbers, {report.num_bytes:,} bytes,"
+                f" {report.num_steps} steps, held-out loss {before:.3f} -> {after:.3f}"
+            )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def _words(step: TrainStep, loss: float) -> str:
+    parts = [f"loss {loss:.3f}"]
+    if step.heldout_loss is not None:
+        parts.append(f"held-out {step.heldout_loss:.3f}")
+    if step.num_adapters > 1:
+        parts.append(f"{step.num_adapters} adapters")
+    return ", ".join([*parts, f"{step.num_tokens / max(step.elapsed_s, 1e-9):.0f} tokens/s"])

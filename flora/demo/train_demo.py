@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from flora.demo.build_data import DATA_DIR
-from flora.train import TrainConfig, TrainReport, train
+from flora.recipe import Recipe
+from flora.train import TrainReport, train
+from flora.train_config import TrainConfig
 from flora.train_progress import TrainProgressBar
 
 DEMO_ADAPTERS = ("pirate", "shakespeare", "shout", "json")
@@ -18,14 +20,11 @@ def demo_config(name: str, model_dir: Path, out_dir: Path) -> TrainConfig:
     """The recipe of one demo adapter; it is written to `out_dir`/`name`."""
     return TrainConfig(
         model_dir=model_dir,
-        data_path=DATA_DIR / f"{name}.jsonl",
+        data=(DATA_DIR / f"{name}.jsonl",),
         out_dir=out_dir / name,
-        max_steps=_NUM_STEPS[name],
-        batch_size=8,
         max_length_tokens=128,
-        num_warmup_steps=5,
         heldout_fraction=0.08,
-        seed=1,
+        recipe=Recipe(max_steps=_NUM_STEPS[name], batch_size=8, num_warmup_steps=5, seed=1),
     )
 
 
@@ -40,8 +39,9 @@ def train_demo(
     reports = []
     for name in names:
         config = demo_config(name, model_dir, out_dir)
-        config = replace(config, max_steps=max_steps or config.max_steps)
+        recipe = replace(config.recipe, max_steps=max_steps or config.recipe.max_steps)
         with TrainProgressBar(name, console) as bar:
-            reports.append(train(config, bar))
-        bar.report(reports[-1])
+            made = train(replace(config, recipe=recipe), bar)
+        bar.report(made)
+        reports += made
     return reports

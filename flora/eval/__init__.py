@@ -1,0 +1,1 @@
+"""How good an adapter is: what is asked of it, how answers are judged. Knows no server."""

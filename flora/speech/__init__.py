@@ -1,0 +1,1 @@
+"""fLoRA on models that listen: audio, transcripts, training. Knows no server."""
