@@ -1,12 +1,16 @@
 """Settings of one replica. Reads no environment: the composition root builds this once."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
 
 from replicas.fair_limits import FairLimits
+from replicas.scaling import ScalingConfig
 
 _NO_LIMIT = 1 << 60
 _MAX_RESERVED_SEQS = 16
+LORA_RANKS = (0, 1, 8, 16, 32, 64, 128, 256)
+"""Highest ranks that vLLM's LoRA kernels can be made for, and 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,18 @@ class ReplicaConfig:
     `num_slots` adapters fit on the device at once; it is at least as many as sequences that run, so
     that slots never decide who may. `max_rank` is the highest rank of one module that a slot has
     room for.
+    With a `lora_rank` above 0 the engine also takes additive LoRA adapters of that rank at most,
+    `lora_slots` of them at a time; requests for others wait.
     `row_dtype` is the number format of adapters: "auto" takes the model's, "int8" half its bytes.
     `max_model_len_tokens` None takes the model's own, `kv_cache_bytes` None 1 GiB on
     a CPU and a share of the memory on a GPU.
     `num_threads` is what a CPU engine computes with, None all cores that the process may use.
     `enforce_eager` None runs eagerly on a CPU, where compiling takes a minute at every start, and
-    compiled on a GPU.
+    compiled on a GPU. `num_gpus` below 1 shares one GPU, more than 1 is a whole number, None takes
+    one a device of the model where vLLM's CUDA build is installed;
+    `tensor_parallel_size` devices share one model: GPUs that are all of them that process's own, or
+    processes on a CPU, which divide `num_threads` and have `kv_cache_bytes` each. `scaling` says
+    how the number of replicas changes.
     """
 
     model: str
@@ -39,6 +49,8 @@ class ReplicaConfig:
     row_dtype: Literal["auto", "int8"] = "auto"
     num_slots: int = 128
     max_rank: int = 4
+    lora_rank: int = 0
+    lora_slots: int = 8
     max_num_seqs: int = 64
     reserved_seqs: int | None = None
     max_prefill_tokens: int = 2048
@@ -52,14 +64,17 @@ class ReplicaConfig:
     quantization: str | None = None
     gpu_memory_share: float = 0.9
     num_threads: int | None = None
-    num_gpus: float = 0.0
+    num_gpus: float | None = None
+    tensor_parallel_size: int = 1
     num_cpus: float = 1.0
     enforce_eager: bool | None = None
-    kernel: Literal["auto", "plain"] = "auto"
+    kernel: Literal["auto", "plain", "triton"] = "auto"
     seed: int = 0
     echo_step_s: float = 0.0
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
     def __post_init__(self) -> None:
+        self._require_devices()
         if self.num_slots < self.max_num_seqs:
             raise ValueError(
                 f"num_slots ({self.num_slots}) must be at least max_num_seqs ({self.max_num_seqs})"
@@ -80,8 +95,34 @@ class ReplicaConfig:
             raise ValueError(f"active_s must be at least 0, not {self.active_s}")
         if self.max_rank < 1:
             raise ValueError(f"max_rank must be at least 1, not {self.max_rank}")
+        self._require_lora()
         if self.echo_step_s < 0:
             raise ValueError(f"echo_step_s must not be negative, not {self.echo_step_s}")
+
+    def _require_devices(self) -> None:
+        gpus, parallel = self.num_gpus, self.tensor_parallel_size
+        # Ray says so, too, once it is too late to name the setting.
+        if gpus is not None and (not 0 <= gpus < math.inf or (gpus > 1 and gpus != int(gpus))):
+            raise ValueError(f"num_gpus must be 0 to 1 or a whole number, not {gpus}")
+        if not 0 <= self.num_cpus < math.inf:
+            raise ValueError(f"num_cpus must be at least 0, not {self.num_cpus}")
+        if parallel < 1:
+            raise ValueError(f"tensor_parallel_size must be at least 1, not {parallel}")
+        if parallel > 1 and gpus not in (None, 0, parallel):
+            raise ValueError(
+                f"tensor_parallel_size {parallel} needs as many num_gpus, or 0 on CPUs, not {gpus}"
+            )
+
+    def _require_lora(self) -> None:
+        if self.lora_rank not in LORA_RANKS:
+            raise ValueError(f"lora_rank is one of {LORA_RANKS}, not {self.lora_rank}")
+        if self.lora_slots < 1:
+            raise ValueError(f"lora_slots must be at least 1, not {self.lora_slots}")
+        if self.lora_rank and self.tensor_parallel_size > 1:
+            raise ValueError(
+                f"lora_rank {self.lora_rank} needs tensor_parallel_size 1,"
+                f" not {self.tensor_parallel_size}"
+            )
 
     @property
     def max_running_seqs(self) -> int:

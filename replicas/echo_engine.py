@@ -14,7 +14,8 @@ from contracts.errors import InvalidRequest
 from contracts.generation import GenerateRequest, TokenDelta, TokenLogprob
 from contracts.replica import ReplicaInfo, SlotReport
 from flora.layout import AdapterLayout, Group, Member
-from flora.row import read_header
+from flora.lora_row import LoraHeader, is_lora
+from flora.row import RowHeader
 
 _NUM_SLOTS = 64
 
@@ -41,7 +42,10 @@ class EchoSource:
     async def run(self, step_s: float) -> None:
         """Every step gives each choice its next token, until max_tokens."""
         prompt, sampling = self.request.prompt_token_ids, self.request.sampling
-        for step in range(sampling.max_tokens):
+        num_resumed = len(self.request.resumed_token_ids)
+        if num_resumed >= sampling.max_tokens:
+            self.put(TokenDelta(0, finish_reason="length"))
+        for step in range(num_resumed, sampling.max_tokens):
             await asyncio.sleep(step_s)
             token = prompt[step % len(prompt)]
             is_last = step + 1 == sampling.max_tokens
@@ -96,24 +100,38 @@ class EchoEngine:
 
     Deterministic. It reads the row's header as a real engine does, so a bad file fails the request,
     and counts slots as one does: the adapters used last have one. `max_num_seqs` sequences run at
-    a time, the others wait by priority.
+    a time, the others wait by priority. `base` is the fingerprint of the model that it stands for.
+    With a `lora_rank` it takes LoRA adapters, too; their slots are not counted.
     """
 
     def __init__(
-        self, *, step_s: float = 0.0, max_model_len_tokens: int = 2048, max_num_seqs: int = 256
+        self,
+        *,
+        step_s: float = 0.0,
+        max_model_len_tokens: int = 2048,
+        max_num_seqs: int = 256,
+        base: str = "echo",
+        lora_rank: int = 0,
     ) -> None:
+        self._lora_rank = lora_rank
         self._step_s = step_s
         self._batch = EchoBatch(max_num_seqs)
         self._max_model_len_tokens = max_model_len_tokens
+        self._base = base
         self._running: dict[str, tuple[EchoSource, asyncio.Task[None]]] = {}
         self._slots: OrderedDict[Digest, None] = OrderedDict()  # most recently used last
         self._hits = self._misses = self._evictions = 0
 
     async def start(self) -> ReplicaInfo:
         layout = AdapterLayout(
-            "echo", "bfloat16", 4, (Group("echo", 32, (Member("echo.linear", 32),)),)
+            self._base, "bfloat16", 4, (Group("echo", 32, (Member("echo.linear", 32),)),)
         )
-        return ReplicaInfo("echo", self._max_model_len_tokens, 50_000, _NUM_SLOTS, layout.to_json())
+        lora = replace(layout, max_rank=self._lora_rank).to_json() if self._lora_rank else ""
+        max_tokens = self._max_model_len_tokens
+        layout_json = layout.to_json()
+        return ReplicaInfo(
+            "echo", max_tokens, 50_000, _NUM_SLOTS, layout_json, lora_layout_json=lora
+        )
 
     async def submit(
         self,
@@ -125,7 +143,8 @@ class EchoEngine:
         if not request.prompt_token_ids or request.sampling.max_tokens < 1:
             raise InvalidRequest("A request has a prompt, and room for an answer.")
         if row is not None:
-            read_header(await asyncio.to_thread(row.read_bytes))
+            header = LoraHeader if self._lora_rank and is_lora(row) else RowHeader
+            header.read(await asyncio.to_thread(row.read_bytes))
             self._use_slot(request.adapter.digest)
         suffix = "" if row is None else f":{row.name[:8]}"
         source = EchoSource(request, suffix, wake)

@@ -89,7 +89,7 @@ class FairGate:
             request.tenant,
             request.weight,
             request.sampling.n,
-            len(request.prompt_token_ids),
+            request.num_input_tokens,
             new.came_s,
         )
         if shed != new.id:

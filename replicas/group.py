@@ -8,10 +8,14 @@ from pathlib import Path
 from adapter_cache.fetcher import AdapterFetcher
 from contracts.errors import EngineFailed, ServingError
 from contracts.generation import GenerateRequest, TokenDelta
+from contracts.load import TokensLeft
 from contracts.tracing import NO_TRACER, Tracer
+from flora.lora_row import is_lora
 from replicas.companion import Companion
 from replicas.engine import Engine, TokenSource
 from replicas.fair_gate import FairGate, Pass
+from replicas.lora_seats import LoraSeats
+from replicas.pulse import Pulse
 from replicas.request_trace import GroupTrace
 
 
@@ -30,7 +34,12 @@ class Group:
         requests: tuple[GenerateRequest, ...],
         wake: asyncio.Event,
         tracer: Tracer = NO_TRACER,
+        pulse: Pulse | None = None,
+        seats: LoraSeats | None = None,
     ) -> None:
+        self._pulse = pulse or Pulse()
+        self._seats = seats
+        self._left = {index: TokensLeft(request) for index, request in enumerate(requests)}
         self._trace = GroupTrace(tracer, requests)
         self._engine = engine
         self._gate = gate
@@ -40,6 +49,8 @@ class Group:
         self._wake = wake
         self._running: dict[int, TokenSource] = {}
         self._told: list[TokenDelta] = []
+        self._entered: list[TokenDelta] = []
+        self._num_submitting = 0
         self._tasks = {
             index: asyncio.create_task(self._enter(index, request))
             for index, request in enumerate(requests)
@@ -51,13 +62,29 @@ class Group:
     def finished(self) -> bool:
         return not (self._tasks or self._running or self._told)
 
+    @property
+    def num_running(self) -> int:
+        """Requests that the engine has."""
+        return len(self._running)
+
+    @property
+    def num_tokens_left(self) -> int:
+        """What is left to do of those that have not ended."""
+        indices = (*self._tasks, *self._running)
+        return sum(self._left[index].num_tokens for index in indices)
+
     async def take(self) -> tuple[TokenDelta, ...]:
-        """All that is new; none of it is waited for."""
+        """All that is new; none of it is waited for.
+
+        Who has entered is told in one message with those who are about to, or with others' tokens.
+        """
         deltas, self._told = self._told, []
         for index, source in list(self._running.items()):
             deltas += self._drain(index, source)
             if source.finished:
                 await self._leave(index)
+        if deltas or not self._num_submitting:
+            deltas, self._entered = self._entered + deltas, []
         self._trace.take(deltas)
         return tuple(deltas)
 
@@ -99,7 +126,11 @@ class Group:
     def _drain(self, index: int, source: TokenSource) -> list[TokenDelta]:
         try:
             deltas = source.drain(index)
-            self._passes[index].charge(sum(len(delta.token_ids) for delta in deltas))
+            num_tokens = sum(len(delta.token_ids) for delta in deltas)
+            self._passes[index].charge(num_tokens)
+            self._left[index].take(num_tokens)
+            if num_tokens:
+                self._pulse.beat()
             return deltas
         except ServingError as error:
             return [TokenDelta(index, error=error)]
@@ -114,11 +145,8 @@ class Group:
                     companion.began(request.adapter)
                     stack.callback(companion.ended, request.adapter)
             row, passed = await self._turn(index, request, stack)
-            self._trace[index].fetched()
-            self._running[index] = await self._engine.submit(
-                request, row, self._wake, passed.priority
-            )
-            self._trace[index].submitted()
+            self._running[index] = await self._submit(index, request, row, passed.priority)
+            self._pulse.beat()
             self._holds[index], self._passes[index] = stack, passed
         except ServingError as error:
             self._told.append(TokenDelta(index, error=error))
@@ -130,6 +158,19 @@ class Group:
             self._tasks.pop(index, None)
             self._wake.set()
 
+    async def _submit(
+        self, index: int, request: GenerateRequest, row: Path | None, priority: int
+    ) -> TokenSource:
+        self._trace[index].fetched()
+        self._num_submitting += 1
+        try:
+            source = await self._engine.submit(request, row, self._wake, priority)
+        finally:
+            self._num_submitting -= 1
+        self._trace[index].submitted()
+        self._entered.append(TokenDelta(index, entered=True))
+        return source
+
     async def _turn(
         self, index: int, request: GenerateRequest, stack: AsyncExitStack
     ) -> tuple[Path | None, Pass]:
@@ -138,6 +179,13 @@ class Group:
         """
         held = await stack.enter_async_context(AsyncExitStack())
         row = await self._hold(request, held)
+        if self._seats is not None and row is not None and is_lora(row):
+            seat = self._seats.ask(request.adapter.digest, request.tenant)
+            stack.callback(seat.leave)
+            if not seat.is_taken:
+                await held.aclose()
+                await seat.turn()
+                row = await self._hold(request, held)
         passed = self._gate.ask(request)
         stack.callback(passed.leave)
         if not passed.is_in:

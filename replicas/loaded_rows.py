@@ -1,6 +1,7 @@
 """Which rows an engine is sure to have in its slots, and who uses them. Integers and digests."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from itertools import count
 
 from contracts.adapters import Digest
@@ -13,14 +14,14 @@ class LoadedRows:
 
     A row is sure to be in its slot while fewer than `max_loaded` others were used since; what the
     worker holds beyond that is not known here, and loading it again is cheap. A digest keeps its
-    id whatever happens to its slot.
+    id whatever happens to its slot. Ids come from `ids`, which the kinds of rows share.
     """
 
-    def __init__(self, max_loaded: int) -> None:
+    def __init__(self, max_loaded: int, ids: Iterator[int] | None = None) -> None:
         self._max_loaded = max_loaded
         self._ids: OrderedDict[Digest, int] = OrderedDict()
         self._loaded: OrderedDict[int, None] = OrderedDict()  # most recently used last
-        self._next_id = count(1)
+        self._next_id = count(1) if ids is None else ids
         self._failures: Counter[Digest] = Counter()
         self._users: dict[str, Digest] = {}
         self.hits = 0
@@ -34,15 +35,16 @@ class LoadedRows:
             self._loaded.move_to_end(adapter_id)
             self.hits += 1
             return True
-        self.misses += 1
         return False
 
     def leave(self, request_id: str) -> None:
         """The request has ended; ids that are not in use are ignored."""
         self._users.pop(request_id, None)
 
-    def confirm(self, digest: Digest) -> None:
-        """The worker has the row in its slot."""
+    def confirm(self, digest: Digest, was_there: bool = False) -> None:
+        """The worker has the row in its slot, and had it before if it `was_there`."""
+        self.hits += was_there
+        self.misses += not was_there
         adapter_id = self.id_of(digest)
         self._loaded[adapter_id] = None
         self._loaded.move_to_end(adapter_id)

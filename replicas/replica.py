@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from adapter_cache.fetcher import AdapterFetcher
 from contracts.adapters import AdapterKey
 from contracts.errors import NotReady
 from contracts.generation import GenerateRequest, StepMessage, StreamTicket, TokenBatch
-from contracts.replica import ReplicaInfo, SlotReport
+from contracts.replica import ReplicaInfo, ReplicaReport, SlotReport
 from contracts.tracing import NO_TRACER, Tracer
 from replicas.companion import Companion
 from replicas.engine import Engine
 from replicas.fair_gate import FairGate
 from replicas.fair_limits import FairLimits
 from replicas.group import Group
+from replicas.lora_seats import LoraSeats
+from replicas.pulse import Pulse
+from replicas.residents import Residents
 from replicas.shared_steps import SharedSteps
 
 
@@ -21,7 +25,8 @@ class Replica:
     """Fetches what a request needs, holds it while the request lives, sends its tokens back.
 
     Knows no Ray, no Redis and no vLLM: `engine` and `fetcher` do. `companions` start in their
-    order once the engine runs, and stop before it. `gate` decides which requests enter the engine.
+    order once the engine runs, and stop before it. `gate` decides which requests enter the engine,
+    `seats` which LoRA adapters may be there at a time (None: all).
     """
 
     def __init__(
@@ -31,7 +36,13 @@ class Replica:
         companions: Sequence[Companion] = (),
         gate: FairGate | None = None,
         tracer: Tracer = NO_TRACER,
+        residents: Residents | None = None,
+        seats: LoraSeats | None = None,
     ) -> None:
+        self._seats = seats
+        self._residents = residents
+        self._pulse = Pulse()
+        self._num_reports = 0
         self._engine = engine
         self._gate = gate or FairGate(FairLimits())
         self._fetcher = fetcher
@@ -61,7 +72,7 @@ class Replica:
         on the node start at once, those that must fetch join when it has come. Closing the iterator
         ends every request of the group.
         """
-        steps = SharedSteps(0, self._end)
+        steps = self._steps(0)
         steps.add(0, self._begin(requests, steps))
         messages = steps.messages()
         try:
@@ -83,9 +94,9 @@ class Replica:
         steps = self._shared.get(ticket.door)
         if steps is not None and steps.is_open:
             steps.add(ticket.number, self._begin(requests, steps))
-            yield StepMessage(joined=steps.number)
+            yield StepMessage(joined=steps.number, load_tokens=self.load_tokens)
             return
-        steps = self._shared[ticket.door] = SharedSteps(ticket.number, self._end)
+        steps = self._shared[ticket.door] = self._steps(ticket.number)
         steps.add(ticket.number, self._begin(requests, steps))
         messages = steps.messages()
         try:
@@ -108,12 +119,30 @@ class Replica:
         fetches = (self._fetcher.ensure(key) for key in keys if not key.is_base)
         await asyncio.gather(*fetches, return_exceptions=True)
 
+    @property
+    def load_tokens(self) -> int:
+        """What is left to do of all requests that are here."""
+        return sum(group.num_tokens_left for group in self._groups)
+
+    async def report(self) -> ReplicaReport:
+        """What those who choose among replicas want to know. Cheap enough for every second."""
+        self._num_reports += 1
+        return ReplicaReport(
+            self._num_reports,
+            self.load_tokens,
+            sum(group.num_running for group in self._groups),
+            await self._residents.words() if self._residents else (),
+        )
+
     async def check(self) -> None:
         await self._engine.check()
 
     async def slots(self) -> SlotReport:
         """How the engine's device slots are used. Raises EngineFailed."""
-        return await self._engine.slots()
+        report = await self._engine.slots()
+        if report.lora is None or self._seats is None:
+            return report
+        return replace(report, lora=replace(report.lora, waiting=self._seats.num_waiting))
 
     async def stop(self) -> None:
         """End everything; the engine whatever happens to the rest."""
@@ -124,6 +153,14 @@ class Replica:
         finally:
             await self._engine.stop()
 
+    def _steps(self, number: int) -> SharedSteps:
+        return SharedSteps(
+            number, self._end, is_alive=self._is_alive, load_tokens=lambda: self.load_tokens
+        )
+
+    def _is_alive(self) -> bool:
+        return self._pulse.is_alive(sum(group.num_running for group in self._groups))
+
     def _begin(self, requests: tuple[GenerateRequest, ...], steps: SharedSteps) -> Group:
         group = Group(
             self._engine,
@@ -133,6 +170,8 @@ class Replica:
             requests,
             steps.wake,
             self._tracer,
+            self._pulse,
+            self._seats,
         )
         self._groups.add(group)
         return group

@@ -40,14 +40,19 @@ class _SlotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         if (report := self.report) is None:
             return
-        yield GaugeMetricFamily("flora_slots", "Device slots for adapters.", report.num_slots)
-        yield GaugeMetricFamily("flora_slots_used", "Device slots that hold one.", report.used)
-        yield CounterMetricFamily(
-            "flora_slots_hits", "Requests whose adapter was in its slot.", report.hits
-        )
-        yield CounterMetricFamily(
-            "flora_slots_misses", "Requests whose adapter was loaded first.", report.misses
-        )
-        yield CounterMetricFamily(
-            "flora_slots_evictions", "Adapters that lost their slot to another.", report.evictions
-        )
+        yield from _families("flora_slots", "adapters", report)
+        if report.lora is not None:
+            yield from _families("flora_lora_slots", "LoRA adapters", report.lora)
+            text = "Requests that wait for a slot of a LoRA adapter."
+            yield GaugeMetricFamily("flora_lora_slots_waiting", text, report.lora.waiting)
+
+
+def _families(name: str, what: str, report: SlotReport) -> Iterator[Metric]:
+    yield GaugeMetricFamily(name, f"Device slots for {what}.", report.num_slots)
+    yield GaugeMetricFamily(f"{name}_used", f"Device slots that hold {what}.", report.used)
+    for count, text in (
+        ("hits", f"Requests whose {what} were in their slots."),
+        ("misses", f"Requests whose {what} were loaded first."),
+        ("evictions", f"How many {what} lost their slots to others."),
+    ):
+        yield CounterMetricFamily(f"{name}_{count}", text, getattr(report, count))

@@ -17,7 +17,7 @@ class RequestTrace:
     def __init__(self, tracer: Tracer, request: GenerateRequest) -> None:
         self._tracer = tracer
         self._whole: Span = tracer.child("replica", request.traceparent)
-        self._whole.note(prompt_tokens=len(request.prompt_token_ids))
+        self._whole.note(prompt_tokens=request.num_input_tokens)
         self._part = tracer.child("replica.fetch", self._whole.traceparent)
         self._num_tokens = 0
         self._num_open_choices = request.sampling.n

@@ -10,13 +10,16 @@ from replicas.group import Group
 
 _LOG = logging.getLogger(__name__)
 _MAX_MESSAGES = 4096
+_BEAT_S = 2.0
 
 
 class SharedSteps:
     """Opened by the first group; others join until it has ended, or has grown old.
 
     `number` is that of the call whose stream this is. `end` is told of each group that is over.
-    All groups must have been made with `wake`.
+    All groups must have been made with `wake`. A reader hears something every `beat_s` while
+    `is_alive` says that the engine moves: a stream that is silent for long hangs. `load_tokens`
+    is what the replica has to do, told with each message.
     """
 
     def __init__(
@@ -24,10 +27,17 @@ class SharedSteps:
         number: int,
         end: Callable[[Group], Awaitable[None]],
         max_messages: int = _MAX_MESSAGES,
+        *,
+        is_alive: Callable[[], bool] = lambda: True,
+        load_tokens: Callable[[], int | None] = lambda: None,
+        beat_s: float = _BEAT_S,
     ) -> None:
         self.number = number
         self.wake = asyncio.Event()
         self._end = end
+        self._is_alive = is_alive
+        self._load_tokens = load_tokens
+        self._beat_s = beat_s
         self._num_left = max_messages
         self._is_over = False
         self._groups: dict[int, Group] = {}
@@ -49,18 +59,31 @@ class SharedSteps:
         """
         try:
             while self._groups:
-                await self.wake.wait()
+                if not await self._is_woken():
+                    if self._is_alive():
+                        yield StepMessage(load_tokens=self._load_tokens())
+                    continue
                 self.wake.clear()
                 parts = [await self._part(*item) for item in list(self._groups.items())]
                 told = tuple(part for part in parts if part.deltas or part.is_last)
                 if told:
                     self._num_left -= 1
-                    yield StepMessage(told)
+                    yield StepMessage(told, load_tokens=self._load_tokens())
         finally:
             self._is_over = True
             async with AsyncExitStack() as left:
                 for group in self._groups.values():
                     left.push_async_callback(self._end, group)
+
+    async def _is_woken(self) -> bool:
+        """Waits for news; False where none have come for a beat."""
+        if self.wake.is_set():
+            return True
+        try:
+            async with asyncio.timeout(self._beat_s):
+                return await self.wake.wait()
+        except TimeoutError:
+            return False
 
     async def _part(self, number: int, group: Group) -> StepPart:
         """One group's share. A fault of ours ends the group, and none of the others."""

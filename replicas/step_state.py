@@ -6,7 +6,9 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from replicas.further_rows import FurtherRows, send
 from replicas.slab import Slab
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -29,28 +31,28 @@ class StepState:
         self.slab = slab
         self.slots = torch.zeros(max_num_tokens, dtype=torch.int32, device=slab.numbers.device)
         self.extra_rows = torch.zeros(len(slab.layout.groups), dtype=torch.int32)
+        self.further = FurtherRows(slab)
         self.products: dict[int, Product] = {}
         self._host_slots = np.zeros(max_num_tokens, np.int32)
         self._used_tokens = 0
         STATES[self.id] = self
 
-    def set_tokens(self, slots: Sequence[int]) -> None:
+    def set_tokens(self, slots: Sequence[int] | NDArray[np.int32]) -> None:
         """Token t of the next step uses `slots[t]`; tokens beyond (padding) use the identity."""
         num_tokens = len(slots)
         used = max(num_tokens, self._used_tokens)
         self._host_slots[:num_tokens] = slots
         self._host_slots[num_tokens:used] = 0
-        self.slots[:used].copy_(torch.from_numpy(self._host_slots[:used]))
+        send(torch.from_numpy(self._host_slots[:used]), self.slots[:used])
         self._used_tokens = num_tokens
-        self._count_extra_rows(num_tokens)
-
-    def _count_extra_rows(self, num_tokens: int) -> None:
         tokens_per_slot = np.bincount(
             self._host_slots[:num_tokens], minlength=self.slab.num_slots + 1
         )
-        used = np.flatnonzero(tokens_per_slot)
-        rows = tokens_per_slot[used] @ self.slab.extra_pairs[used]
+        used_slots = np.flatnonzero(tokens_per_slot)
+        rows = tokens_per_slot[used_slots] @ self.slab.extra_pairs[used_slots]
         self.extra_rows.copy_(torch.from_numpy(rows.astype(np.int32)))
+        self.further.set_tokens(self._host_slots, used_slots)
+        self.slab.before_step(self.id, used_slots.tolist())
 
     def extra_pairs_of(self, group: int, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The step's further pairs on a group, a row each: token index and start in the flat slab.

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from vllm.exceptions import VLLMClientError
-from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import STREAM_FINISHED, RequestOutput
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -16,10 +16,13 @@ from contracts.adapters import Digest
 from contracts.errors import AdapterCorrupt, EngineFailed, InvalidRequest
 from contracts.generation import GenerateRequest, TokenDelta
 from contracts.replica import ReplicaInfo, SlotReport
+from flora.lora_row import is_lora
 from replicas.config import ReplicaConfig
+from replicas.engine import TokenSource
 from replicas.loaded_rows import LoadedRows
-from replicas.vllm_args import engine_args, prepare_process
+from replicas.vllm_args import engine_args, prepare_process, require_parts
 from replicas.vllm_sampling import to_deltas, to_params
+from replicas.vllm_speech import max_audio_s, take_prompts_whole, to_prompt
 
 
 class VllmSource:
@@ -63,6 +66,18 @@ class VllmSource:
         self._leave(self._request_id)
 
 
+class WholeSource:
+    """A request that resumes as many tokens as its answer may have."""
+
+    finished = False
+
+    def drain(self, index: int) -> list[TokenDelta]:
+        if self.finished:
+            return []
+        self.finished = True
+        return [TokenDelta(index, finish_reason="length")]
+
+
 class VllmEngine:
     """An AsyncLLM with fLoRA inside. `start` first; it takes as long as loading the model does."""
 
@@ -70,23 +85,32 @@ class VllmEngine:
         self._config = config
         self._llm: AsyncLLM | None = None
         # Others may push a row out unseen, but no more of them than one full batch has.
-        self._rows = LoadedRows(config.num_slots - config.max_running_seqs)
+        ids = count(1)
+        self._rows = LoadedRows(config.num_slots - config.max_running_seqs, ids)
+        self._lora_rows = LoadedRows(0, ids)
 
     async def start(self) -> ReplicaInfo:
         try:
+            await asyncio.to_thread(require_parts, self._config)
             prepare_process(self._config)
             args = await asyncio.to_thread(engine_args, self._config)
             self._llm = AsyncLLM.from_engine_args(args)
-            (layout_json,) = await self._llm.collective_rpc("flora_layout_json")
+            # Every device of the model gives the same.
+            layout_json, *_ = await self._llm.collective_rpc("flora_layout_json")
+            lora_layout_json, *_ = await self._llm.collective_rpc("flora_lora_layout_json")
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineFailed(f"The engine did not start: {error}") from error
         model_config = self._llm.model_config
+        if model_config.is_encoder_decoder:
+            take_prompts_whole(self._llm)
         return ReplicaInfo(
             self._config.model,
             model_config.max_model_len,
             model_config.get_vocab_size(),
             self._config.num_slots,
             layout_json,
+            max_audio_s(model_config),
+            lora_layout_json,
         )
 
     async def submit(
@@ -95,13 +119,17 @@ class VllmEngine:
         row: Path | None,
         wake: asyncio.Event,
         priority: int = 0,
-    ) -> VllmSource:
+    ) -> TokenSource:
         """See Engine. The row goes into its slot just before the request is queued, in the same
         turn of the engine loop, so a bad file is this request's error and costs the others nothing.
         """
+        if 0 < request.sampling.max_tokens <= len(request.resumed_token_ids):
+            wake.set()
+            return WholeSource()
         lora = loading = None
+        rows = self._rows_for(request, row)
         if row is not None:
-            lora, loading = self._enter(request, row)
+            lora, loading = self._enter(request, row, rows)
         try:
             # One turn of the loop: the load is on its way to the engine before the request is.
             await asyncio.sleep(0)
@@ -110,21 +138,22 @@ class VllmEngine:
             if collector.output is not None:
                 wake.set()
             if loading is not None:
-                await self._confirm(request, loading)
+                await self._confirm(request, loading, rows)
         except BaseException:
             if loading is not None:
                 loading.cancel()
-            self._rows.leave(request.request_id)
+            rows.leave(request.request_id)
             raise
-        return VllmSource(collector, request, self._rows.leave)
+        return VllmSource(collector, request, rows.leave)
 
     async def abort(self, request_id: str) -> None:
         await self.llm.abort(request_id)
-        self._rows.leave(request_id)
+        for rows in (self._rows, self._lora_rows):
+            rows.leave(request_id)
 
     async def release(self, digest: Digest) -> bool:
         """See Engine. Sent in the turn in which it is decided, so any later load comes after it."""
-        adapter_id = self._rows.release(digest)
+        adapter_id = self._rows.release(digest) or self._lora_rows.release(digest)
         if adapter_id is None:
             return False
         try:
@@ -134,11 +163,13 @@ class VllmEngine:
 
     async def slots(self) -> SlotReport:
         try:
-            ((used, evictions),) = await self.llm.collective_rpc("flora_slot_counts")
+            counts, *_ = await self.llm.collective_rpc("flora_slot_counts")
         except EngineDeadError as error:
             raise EngineFailed("The engine stopped.") from error
-        num_slots, rows = self._config.num_slots, self._rows
-        return SlotReport(num_slots, used, rows.hits, rows.misses, evictions)
+        config, lora = self._config, None
+        if config.lora_rank:
+            lora = _report(config.lora_slots, counts[1], self._lora_rows)
+        return _report(config.num_slots, counts[0], self._rows, lora)
 
     async def check(self) -> None:
         try:
@@ -161,8 +192,8 @@ class VllmEngine:
         self, request: GenerateRequest, lora: LoRARequest | None, priority: int
     ) -> RequestOutputCollector:
         try:
-            params = to_params(request.sampling)
-            prompt = tokens_input(list(request.prompt_token_ids))
+            params = to_params(request.sampling, request.resumed_token_ids)
+            prompt = to_prompt(request, self.llm.model_config)
             return await self.llm.add_request(
                 request.request_id, prompt, params, lora_request=lora, priority=priority
             )
@@ -171,26 +202,46 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineFailed("The engine stopped.") from error
 
+    def _rows_for(self, request: GenerateRequest, row: Path | None) -> LoadedRows:
+        """Those of the row's kind."""
+        if row is None or not is_lora(row):
+            return self._rows
+        if not self._config.lora_rank:
+            raise AdapterCorrupt(
+                f"The adapter {request.adapter.name!r} is a LoRA, and this engine takes none:"
+                " replica.lora_rank is 0."
+            )
+        return self._lora_rows
+
     def _enter(
-        self, request: GenerateRequest, row: Path
+        self, request: GenerateRequest, row: Path, rows: LoadedRows
     ) -> tuple[LoRARequest, "asyncio.Task[bool] | None"]:
         """The adapter as vLLM wants it, and its load, unless the row is sure to be in its slot."""
-        rows, digest = self._rows, request.adapter.digest
+        digest = request.adapter.digest
         lora = LoRARequest(rows.name_of(digest), rows.id_of(digest), str(row))
         if rows.enter(request.request_id, digest):
             return lora, None
         return lora, asyncio.create_task(self.llm.add_lora(lora))
 
-    async def _confirm(self, request: GenerateRequest, loading: "asyncio.Task[bool]") -> None:
+    async def _confirm(
+        self, request: GenerateRequest, loading: "asyncio.Task[bool]", rows: LoadedRows
+    ) -> None:
         digest = request.adapter.digest
         try:
-            await loading
+            was_loaded = await loading
         except EngineDeadError as error:
             raise EngineFailed("The engine stopped.") from error
         except Exception as error:
             await self.abort(request.request_id)
-            self._rows.fail(digest)
+            rows.fail(digest)
             raise AdapterCorrupt(
                 f"The engine could not load the adapter {request.adapter.name!r}."
             ) from error
-        self._rows.confirm(digest)
+        rows.confirm(digest, was_there=not was_loaded)
+
+
+def _report(
+    num_slots: int, counts: tuple[int, int], rows: LoadedRows, lora: SlotReport | None = None
+) -> SlotReport:
+    used, evictions = counts
+    return SlotReport(num_slots, used, rows.hits, rows.misses, evictions, lora)

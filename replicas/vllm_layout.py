@@ -1,16 +1,36 @@
-"""Reads a loaded vLLM model: its linear layers, and what Hugging Face calls them."""
+"""Reads a loaded vLLM model: its linear layers, what Hugging Face calls them, and which part of
+each this device has.
+"""
 
 from copy import deepcopy
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSpeechSeq2Seq
 from transformers.pytorch_utils import Conv1D
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
-from vllm.model_executor.layers.linear import LinearBase
+from vllm.model_executor.layers.linear import (
+    ColumnParallelLinear,
+    LinearBase,
+    MergedColumnParallelLinear,
+    QKVParallelLinear,
+    ReplicatedLinear,
+    RowParallelLinear,
+)
 
+from contracts.errors import ServiceError
 from flora.layout import AdapterLayout, Group, Member
+from flora.shard import GroupShard, Shard, Span, own_span
+
+# Layers whose parts are equal ones, in the order of the devices.
+_EVENLY_SPLIT = (
+    ColumnParallelLinear,
+    MergedColumnParallelLinear,
+    QKVParallelLinear,
+    ReplicatedLinear,
+    RowParallelLinear,
+)
 
 
 def target_layers(model: torch.nn.Module) -> dict[str, LinearBase]:
@@ -29,31 +49,61 @@ def cache_layers(model: torch.nn.Module) -> frozenset[str]:
     return frozenset(found or target_layers(model))
 
 
-def read_layout(
+def read_shard(
     model: torch.nn.Module, config: VllmConfig, *, fingerprint: str, dtype: str, max_rank: int
-) -> AdapterLayout:
-    """The row layout of a loaded model: a group a linear layer, members by Hugging Face name."""
+) -> Shard:
+    """The row layout of a loaded model, a group a linear layer, members by Hugging Face name; and
+    the part of it that this device computes with. Raises ServiceError when that can't be told.
+    """
     names = _hugging_face_names(model, config)
     packed: dict[str, list[str]] = getattr(model, "packed_modules_mapping", {})
-    groups = tuple(
-        _group(name, layer, packed, names) for name, layer in target_layers(model).items()
-    )
-    return AdapterLayout(fingerprint, dtype, max_rank, groups)
+    parts = [_part(name, layer, packed, names) for name, layer in target_layers(model).items()]
+    layout = AdapterLayout(fingerprint, dtype, max_rank, tuple(group for group, _ in parts))
+    return Shard(layout, tuple(shard for _, shard in parts))
 
 
-def _group(
+def _part(
     name: str, layer: LinearBase, packed: dict[str, list[str]], names: dict[str, str]
-) -> Group:
+) -> tuple[Group, GroupShard]:
+    """A layer as a group of the whole model, and this device's part of it."""
     parent, _, leaf = name.rpartition(".")
-    sizes = [int(size) for size in layer.output_partition_sizes]
+    sizes, outputs = _outputs(name, layer)
     parts = packed.get(leaf, [])
     if len(parts) != len(sizes):  # one module in the checkpoint too, such as GPT-2's c_attn
-        parts, sizes = [leaf], [sum(sizes)]
+        parts, sizes, outputs = [leaf], [sum(sizes)], [tuple(s for spans in outputs for s in spans)]
     own = [f"{parent}.{part}" if parent else part for part in parts]
     members = tuple(
         Member(names.get(part, part), size) for part, size in zip(own, sizes, strict=True)
     )
-    return Group(name, int(layer.input_size), members)
+    in_features = int(layer.input_size)
+    own_in_features = int(getattr(layer, "input_size_per_partition", in_features))
+    inputs = own_span(in_features, own_in_features, layer.tp_rank, layer.tp_size)
+    return Group(name, in_features, members), GroupShard(inputs, tuple(outputs))
+
+
+def _outputs(name: str, layer: LinearBase) -> tuple[list[int], list[tuple[Span, ...]]]:
+    """The sizes of a layer's stacked outputs over all devices, and this device's span of each."""
+    own_sizes = [int(size) for size in layer.output_partition_sizes]
+    sizes = own_sizes if layer.tp_size == 1 else _whole_sizes(name, layer)
+    spans: list[tuple[Span, ...]] = []
+    for size, own_size in zip(sizes, own_sizes, strict=True):
+        span = own_span(size, own_size, layer.tp_rank, layer.tp_size)
+        spans.append((Span(sum(sizes[: len(spans)]) + span.first, span.count),))
+    return sizes, spans
+
+
+def _whole_sizes(name: str, layer: LinearBase) -> list[int]:
+    if type(layer) not in _EVENLY_SPLIT:
+        raise ServiceError(
+            f"{name} is a {type(layer).__name__}, of which nobody knows here how devices share it:"
+            " set tensor_parallel_size to 1"
+        )
+    if isinstance(layer, QKVParallelLinear):
+        # Its own sizes count a head of keys once for each device that has it.
+        num_keys = layer.total_num_kv_heads
+        heads = (layer.total_num_heads, layer.head_size), (num_keys, layer.head_size)
+        return [count * size for count, size in (*heads, (num_keys, layer.v_head_size))]
+    return [int(size) for size in getattr(layer, "output_sizes", [layer.output_size])]
 
 
 def _hugging_face_names(model: torch.nn.Module, config: VllmConfig) -> dict[str, str]:
@@ -73,6 +123,8 @@ def _linear_modules(hf_config: Any) -> list[str]:
     plain = deepcopy(hf_config)
     plain._attn_implementation = "eager"  # vLLM's Transformers backend puts its own name there
     with torch.device("meta"):
-        reference = AutoModelForCausalLM.from_config(plain)
+        listens = getattr(plain, "is_encoder_decoder", False)
+        family: Any = AutoModelForSpeechSeq2Seq if listens else AutoModelForCausalLM
+        reference = family.from_config(plain)
     linear = (torch.nn.Linear, Conv1D)
     return [name for name, module in reference.named_modules() if isinstance(module, linear)]

@@ -8,6 +8,7 @@ from vllm._custom_ops import CPUDNNLGEMMHandler
 from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
 
 from replicas.kernels import plain
+from replicas.kernels.choice import Kernel
 from replicas.step_state import StepState
 
 
@@ -48,6 +49,9 @@ class FloraLinearMethod(LinearMethodBase):
         flat = x.reshape(-1, x.shape[-1])
         y = self._scaled(layer, flat, None if bias is None else self._bias)
         return y.view(*x.shape[:-1], y.shape[-1])
+
+    def warm_up(self, dtype: torch.dtype) -> None:
+        """Do now what the first step with activations of this dtype would wait for."""
 
     @abstractmethod
     def _scaled(
@@ -121,6 +125,48 @@ class OneDnnLinearMethod(NativeLinearMethod):
         return y
 
 
+class PlainLinearMethod(FloraLinearMethod):
+    """Anywhere, by plain tensor code."""
+
+    def _scaled(
+        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        scaled = plain.scale_in(x, self._state, self._beta_offset)
+        y = plain.scale_out(
+            self._base.apply(layer, scaled, None), self._state, self._alpha_offset, bias
+        )
+        torch.ops.flora.add_pairs(y, x, self._state.id, self._group)
+        return plain.bound(y) if self._is_bounded else y
+
+
+class TritonLinearMethod(FloraLinearMethod):
+    """On a GPU, by Triton kernels around one product for all pairs."""
+
+    def __init__(
+        self, base: Any, layer: torch.nn.Module, state: StepState, group: int, is_bounded: bool
+    ) -> None:
+        super().__init__(base, layer, state, group, is_bounded)
+        # Triton is not on every machine, and takes its time to import.
+        from replicas.kernels import scaled_linear
+
+        scaled_linear.register_scaled_linear()
+        self._kernels = scaled_linear
+        self._out_features = state.slab.layout.groups[group].out_features
+        self._linear = torch.ops.flora.scaled_linear.default
+
+    def warm_up(self, dtype: torch.dtype) -> None:
+        for bias in {id(bias): bias for bias in (None, self._bias)}.values():
+            self._kernels.compile_kernels(self._state, self._group, bias, self._is_bounded, dtype)
+
+    def _scaled(
+        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        y: torch.Tensor = self._linear(
+            x, bias, self._state.id, self._group, self._out_features, self._is_bounded
+        )
+        return y
+
+
 def onednn_product(layer: torch.nn.Module) -> torch.Tensor | None:
     """The handle of the oneDNN product that vLLM prepared for an unquantised layer, if it did.
 
@@ -134,23 +180,13 @@ def onednn_product(layer: torch.nn.Module) -> torch.Tensor | None:
     return None
 
 
-def pick_method(layer: Any) -> type[FloraLinearMethod]:
-    """The fastest native form for a layer as vLLM has prepared it."""
+def pick_method(layer: Any, kernel: Kernel) -> type[FloraLinearMethod]:
+    """The fastest form of a kernel for a layer as vLLM has prepared it."""
+    if kernel == "triton":
+        return TritonLinearMethod
+    if kernel == "plain":
+        return PlainLinearMethod
     is_plain = isinstance(layer.quant_method, UnquantizedLinearMethod)
     return (
         OneDnnLinearMethod if is_plain and onednn_product(layer) is not None else NativeLinearMethod
     )
-
-
-class PlainLinearMethod(FloraLinearMethod):
-    """Anywhere, by plain tensor code."""
-
-    def _scaled(
-        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        scaled = plain.scale_in(x, self._state, self._beta_offset)
-        y = plain.scale_out(
-            self._base.apply(layer, scaled, None), self._state, self._alpha_offset, bias
-        )
-        torch.ops.flora.add_pairs(y, x, self._state.id, self._group)
-        return plain.bound(y) if self._is_bounded else y

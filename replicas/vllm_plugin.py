@@ -7,16 +7,20 @@ import torch
 
 
 def register() -> None:
-    """Let engines that were configured for fLoRA use our adapter manager; leave all others alone.
+    """Let engines that were configured for fLoRA use our adapter manager, and requests that ask for
+    it go on behind their first tokens; leave all others alone.
 
     Safe to call more than once. No model, scheduler or kernel of vLLM changes.
     """
     from vllm.platforms.cpu import CpuPlatform
     from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
+    from replicas.vllm_resume import install
+
     if not hasattr(LoRAModelRunnerMixin.load_lora_model, "is_flora"):
         _replace_manager(LoRAModelRunnerMixin)
         _allow_compilation(CpuPlatform)
+        install()
 
 
 def _replace_manager(mixin: Any) -> None:
@@ -25,14 +29,21 @@ def _replace_manager(mixin: Any) -> None:
     def load_lora_model(
         self: Any, model: torch.nn.Module, vllm_config: Any, device: torch.device
     ) -> torch.nn.Module:
+        from replicas.vllm_graphs import keep_off_graphs
         from replicas.vllm_manager import FloraAdapterManager, FloraOptions
+        from replicas.vllm_speech import follow_encoder
 
         options = FloraOptions.of(vllm_config)
         if options is None:
             return original(self, model, vllm_config, device)
         manager = FloraAdapterManager(vllm_config, options, device)
         self.lora_manager = manager
-        return manager.create_lora_manager(model, vllm_config)
+        model = manager.create_lora_manager(model, vllm_config)
+        if device.type != "cpu":
+            keep_off_graphs(self, manager.needs_host)
+        if vllm_config.model_config.is_encoder_decoder:
+            follow_encoder(self, manager.set_encoder_tokens)
+        return model
 
     load_lora_model.is_flora = True  # type: ignore[attr-defined]
     mixin.load_lora_model = load_lora_model

@@ -9,10 +9,15 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from contracts.generation import Sampling, Structure, TokenDelta, TokenLogprob
+from replicas.vllm_resume import resumed_args
 
 
-def to_params(sampling: Sampling) -> SamplingParams:
-    """Raises VLLMClientError, or ValueError, for what vLLM refuses."""
+def to_params(sampling: Sampling, resumed_token_ids: Sequence[int] = ()) -> SamplingParams:
+    """Raises VLLMClientError, or ValueError, for what vLLM refuses.
+
+    `resumed_token_ids`: the answer's first tokens, where another replica has made them. The
+    log-probabilities of the prompt have come with the first one.
+    """
     return SamplingParams(
         n=sampling.n,
         max_tokens=sampling.max_tokens,
@@ -26,7 +31,7 @@ def to_params(sampling: Sampling) -> SamplingParams:
         stop_token_ids=list(sampling.stop_token_ids),
         ignore_eos=sampling.ignore_eos,
         logprobs=sampling.logprobs,
-        prompt_logprobs=sampling.prompt_logprobs,
+        prompt_logprobs=None if resumed_token_ids else sampling.prompt_logprobs,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,
@@ -38,6 +43,7 @@ def to_params(sampling: Sampling) -> SamplingParams:
         spaces_between_special_tokens=sampling.spaces_between_special_tokens,
         structured_outputs=to_structured(sampling.structure) if sampling.structure else None,
         output_kind=RequestOutputKind.DELTA,
+        extra_args=resumed_args(resumed_token_ids),
     )
 
 

@@ -1,8 +1,9 @@
-"""Brings the adapters that are used most to a new replica's node before requests come."""
+"""Brings the adapters that will be asked of a new replica to its node before requests come."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from adapter_cache.fetcher import AdapterFetcher
 from adapter_cache.remembering_registry import Resolver
@@ -14,9 +15,19 @@ from replicas.companion import Companion
 _LOG = logging.getLogger(__name__)
 
 
-class WarmStart(Companion):
-    """Fetches the `limit` most used adapters, all beside each other, for at most `timeout_s`.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which of some adapters are one replica's own, of so many replicas."""
 
+    num_replicas: int
+    of: Callable[[Sequence[AdapterKey]], Sequence[AdapterKey]]
+
+
+class WarmStart(Companion):
+    """Fetches the `limit` most used adapters of its `share`, all beside each other, for at most
+    `timeout_s`.
+
+    Of as many times `limit` as there will be replicas, `share` gives those that are this one's own.
     A replica that could warm nothing starts all the same. `note` hears of each adapter fetched.
     """
 
@@ -29,7 +40,9 @@ class WarmStart(Companion):
         limit: int,
         timeout_s: float,
         note: Callable[[AdapterKey], None],
+        share: Share | None = None,
     ) -> None:
+        self._share = share or Share(1, list)
         self._usage = usage
         self._registry = registry
         self._fetcher = fetcher
@@ -48,10 +61,11 @@ class WarmStart(Companion):
             await self._warm()
 
     async def _warm(self) -> None:
-        refs = await self._usage.most_used(self._limit)
-        keys = [key for key in await self._registry.resolve(refs) if key is not None]
+        refs = await self._usage.most_used(self._limit * self._share.num_replicas)
+        known = [key for key in await self._registry.resolve(refs) if key is not None]
+        keys = list(self._share.of(known))[: self._limit]
         done = await asyncio.gather(*(self._work.attempt(self._fetch, key) for key in keys))
-        _LOG.info("%d of %d adapters are warm", sum(done), len(refs))
+        _LOG.info("%d of %d adapters are warm", sum(done), len(keys))
 
     async def _fetch(self, key: AdapterKey) -> None:
         await self._fetcher.ensure(key)

@@ -37,8 +37,13 @@ def bound(y: torch.Tensor) -> torch.Tensor:
     cleared, and attention multiplies what lies beyond a sequence's end by zero: an infinity that an
     adapter left there would be not a number, and the end of everybody's answers.
     """
-    most = _BOUNDS.get(y.dtype, _BOUND)
+    most = bound_of(y.dtype)
     return y.nan_to_num(nan=-most).clamp(-most, most)
+
+
+def bound_of(dtype: torch.dtype) -> float:
+    """The largest number that `bound` lets through."""
+    return _BOUNDS.get(dtype, _BOUND)
 
 
 def add_pairs(y: torch.Tensor, x: torch.Tensor, state: StepState, group: int) -> None:
