@@ -68,6 +68,10 @@ class NodeCache:
             return None
         return path
 
+    def has(self, digest: Digest) -> bool:
+        """Whether the file is there, without counting as a use of it."""
+        return self._path(digest).exists()
+
     def put(self, digest: Digest, blob: bytes | Arrival) -> Path:
         """Keep `blob`, evicting others; the file appears whole or not at all.
 

@@ -2,7 +2,7 @@
 
     version:digest:size_bytes:rank:num_modules:created_at_s:base_fingerprint
 
-The first three fields are all that resolving a name reads. The fingerprint comes last, so it
+Resolving a name reads the first three fields and the last one. The fingerprint comes last, so it
 alone may contain the separator. Text, not a packed struct: an operator can read it with any client.
 """
 
@@ -19,10 +19,10 @@ def encode_record(manifest: AdapterManifest) -> str:
 
 
 def decode_key(tenant: TenantId, name: str, record: str) -> AdapterKey:
-    """Only the key of a record. Raises AdapterCorrupt when it is not a record."""
+    """Only the key of a record, with its base. Raises AdapterCorrupt when it is not a record."""
     try:
-        version, digest, size_bytes, _ = record.split(":", 3)
-        return AdapterKey(tenant, name, int(version), Digest(digest), int(size_bytes))
+        version, digest, size_bytes, *_, base = record.split(":", 6)
+        return AdapterKey(tenant, name, int(version), Digest(digest), int(size_bytes), base)
     except ValueError as error:
         raise AdapterCorrupt(f"the registry's record of adapter {name!r} is damaged") from error
 

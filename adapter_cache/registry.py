@@ -100,7 +100,7 @@ class MemoryRegistry:
 
     async def resolve(self, refs: Sequence[AdapterRef]) -> list[AdapterKey | None]:
         found = [await self.describe(ref) for ref in refs]
-        return [manifest.key if manifest else None for manifest in found]
+        return [manifest.resolved if manifest else None for manifest in found]
 
     async def describe(self, ref: AdapterRef) -> AdapterManifest | None:
         kept = self._kept(ref.tenant, ref.name) if self._is_readable(ref) else {}

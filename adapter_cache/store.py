@@ -188,7 +188,7 @@ class MemoryStore:
 
     async def resolve(self, refs: Sequence[AdapterRef]) -> list[AdapterKey | None]:
         found = [self._find(ref) for ref in refs]
-        return [manifest.key if manifest else None for manifest in found]
+        return [manifest.resolved if manifest else None for manifest in found]
 
     async def get(self, digest: Digest) -> bytes | None:
         return self.blobs.get(digest)
