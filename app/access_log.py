@@ -21,7 +21,7 @@ _BUCKETS_S = (
     *(10.0, 30.0, 60.0, 300.0, 600.0),
 )
 MAX_TRACEPARENT_LENGTH = 200
-PROBES = frozenset({"GET /healthz", "GET /readyz", "GET /metrics"})
+PROBES = frozenset({"GET /healthz", "GET /readyz", "GET /metrics", "GET /v1/replicas"})
 """Routes that machines ask every few seconds; their successes are not worth a line."""
 
 

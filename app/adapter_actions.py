@@ -73,7 +73,8 @@ async def prefetch(door: Door, caller: Caller, name: str, version: int | None) -
     """Have the bytes brought to Redis, and tell the replicas. Raises UnknownModel, Overloaded."""
     found = door.store.prefetch(AdapterRef(caller.tenant, name, version)) if _named(name) else None
     manifest = await _known(door, found, name, version)
-    if not door.prefetcher.tell((manifest.key,)):
+    model = await door.model_of(manifest)
+    if not model.prefetcher.tell((manifest.key,)):
         raise Overloaded("Too many prefetches at a time.")
     return manifest
 

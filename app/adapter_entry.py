@@ -1,8 +1,9 @@
-"""What the API says of one version of an adapter. Pure; knows nothing of HTTP."""
+"""What the API says of one version of an adapter. Knows nothing of HTTP."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from app.door import Door
 from app.model_name import ModelName
 from contracts.adapters import AdapterManifest
 
@@ -22,6 +23,11 @@ def adapter_entry(base_model: str, manifest: AdapterManifest) -> dict[str, Any]:
         "base_fingerprint": manifest.base_fingerprint,
         "created": int(manifest.created_at_s),
     }
+
+
+async def entry_of(door: Door, manifest: AdapterManifest) -> dict[str, Any]:
+    """The `adapter` object, named by the model that it is made for. Raises NotReady."""
+    return adapter_entry((await door.model_of(manifest)).name, manifest)
 
 
 def version_entries(

@@ -18,20 +18,21 @@ class Answer:
     """Reads all streams of a request to their end and counts tokens on the way.
 
     Choice j of prompt p is choice p * n + j of the answer. An answer in one piece keeps the
-    `num_kept` most probable choices of each prompt, None all of them.
+    `num_kept` most probable choices of each prompt, None all of them. `num_input_tokens` are those
+    that the engine reads: of all prompts, and of answers that are resumed.
     """
 
     def __init__(
         self,
         streams: Sequence[TokenStream],
         n: int,
-        num_prompt_tokens: int,
+        num_input_tokens: int,
         num_kept: int | None = None,
     ) -> None:
         self._streams = streams
         self._n = n
         self._num_kept = num_kept or n
-        self.usage = Usage(num_prompt_tokens)
+        self.usage = Usage(num_input_tokens)
         self._bursts = self._one() if len(streams) == 1 else self._merged()
 
     @property

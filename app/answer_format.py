@@ -86,6 +86,10 @@ class Collected:
         return "".join(delta.text for delta in self.deltas)
 
     @property
+    def token_ids(self) -> list[int]:
+        return [token_id for delta in self.deltas for token_id in delta.token_ids]
+
+    @property
     def mean_logprob(self) -> float:
         """What `best_of` ranks by."""
         drawn = [token.logprob for delta in self.deltas for token in delta.logprobs]

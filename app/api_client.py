@@ -36,17 +36,18 @@ class ApiClient:
     ) -> None:
         self._http.close()
 
-    def push(self, name: str, source: Path) -> dict[str, Any]:
-        """Publish a PEFT folder or one .safetensors file as `name`."""
+    def push(self, name: str, source: Path, model: str | None = None) -> dict[str, Any]:
+        """Publish a PEFT folder or one .safetensors file as `name`, for the base model `model`."""
         path = _path(name)
+        params = {} if model is None else {"model": model}
         if source.is_dir():
             files = {
                 name: (name, _read(source / name), "application/octet-stream")
                 for name in (CONFIG_FILE, WEIGHTS_FILE)
             }
-            return self._call("PUT", path, files=files)
+            return self._call("PUT", path, params=params, files=files)
         raw = {"content-type": "application/octet-stream"}
-        return self._call("PUT", path, content=_read(source), headers=raw)
+        return self._call("PUT", path, params=params, content=_read(source), headers=raw)
 
     def adapters(self, page_size: int = 100) -> Iterator[dict[str, Any]]:
         """All adapters by name, fetched page by page."""

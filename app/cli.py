@@ -1,24 +1,30 @@
 """The `flora` command. Each command imports what it needs when it runs, so that help is instant."""
 
+import os
 import runpy
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from app.bench_modules import find_bench_modules
 from app.cli_adapters import adapters
+from app.cli_convert import convert
+from app.cli_eval import evals
+from app.cli_import import import_
 from app.cli_keys import keys
-from app.cli_options import ConfigFile, Key, Set, given_settings
+from app.cli_options import DEFAULT_FOLDER, ConfigFile, Key, Set, given_settings
+from app.cli_simulate import simulate
+from app.cli_speech import prepare_speech, train_speech
+from app.cli_train import train
 from app.cli_usage import usage
 from app.cli_window import window
 from contracts.errors import CallerError, InvalidRequest, ServingError
 
 EXIT_CALLER = 1
 EXIT_SERVICE = 3
-
-DEFAULT_FOLDER = Path("models/smollm2-135m-instruct")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,10 +34,33 @@ app = typer.Typer(
 )
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(adapters, name="adapters")
+app.add_typer(evals, name="eval")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(usage, name="usage")
+app.command()(convert)
+app.command("import")(import_)
 app.command()(window)
+app.command()(simulate)
+app.command("train-speech")(train_speech)
+models.command("prepare-speech")(prepare_speech)
+app.command()(train)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flora-serve {version('flora-serve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def flora(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell it and end."),
+    ] = False,
+) -> None:
+    """What comes before every command."""
 
 
 def main() -> None:
@@ -87,44 +116,6 @@ def models_prepare(folder: Annotated[Path, typer.Argument()] = DEFAULT_FOLDER) -
     typer.echo(f"{folder} is {'ready' if made else 'complete already'}")
 
 
-@app.command()
-def train(
-    data: Annotated[Path, typer.Argument(help="JSON lines of text, messages or prompts.")],
-    out: Annotated[Path, typer.Argument(help="The adapter's folder.")],
-    model: Annotated[Path, typer.Option(help="The base model's folder.")] = DEFAULT_FOLDER,
-    rank: int | None = None,
-    tie_inputs: bool | None = None,
-    target_modules: Annotated[list[str] | None, typer.Option(help="Names or last parts.")] = None,
-    max_steps: int | None = None,
-    batch_size: int | None = None,
-    max_length_tokens: int | None = None,
-    learning_rate: float | None = None,
-    seed: int | None = None,
-) -> None:
-    """Train one adapter. What is not given has the defaults of flora.train.TrainConfig."""
-    from rich.console import Console
-
-    from flora.train import TrainConfig
-    from flora.train import train as run
-    from flora.train_progress import TrainProgressBar
-
-    given = {
-        "rank": rank,
-        "tie_inputs": tie_inputs,
-        "target_modules": tuple(target_modules) if target_modules else None,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "max_length_tokens": max_length_tokens,
-        "learning_rate": learning_rate,
-        "seed": seed,
-    }
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    config = TrainConfig(model, data, out, **options)
-    with TrainProgressBar(out.name, Console()) as bar:
-        report = run(config, bar)
-    bar.report(report)
-
-
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context, name: str) -> None:
     """Run a benchmark; what follows its name is its own: `flora bench engine --json FILE`."""
@@ -133,6 +124,16 @@ def bench(context: typer.Context, name: str) -> None:
         raise InvalidRequest(f"no benchmark '{name}'; there are: {', '.join(sorted(known))}")
     sys.argv = [f"flora bench {name}", *context.args]
     runpy.run_module(known[name], run_name="__main__", alter_sys=True)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def loadtest(context: typer.Context) -> None:
+    """Put load on a server: `flora loadtest poisson-8 --url URL`; `--help` lists its options."""
+    # A process that is locust from its first import on: it replaces the sockets of all modules.
+    os.execv(sys.executable, [sys.executable, "-m", "loadtest", *context.args])
 
 
 if __name__ == "__main__":

@@ -12,14 +12,17 @@ adapters = typer.Typer(no_args_is_help=True, help="Adapters of a server, and its
 
 Reader = Annotated[str | None, typer.Option("--tenant", help="Whom to share it with.")]
 Public = Annotated[bool, typer.Option("--public", help="Every tenant.")]
+BaseModel = Annotated[str | None, typer.Option(help="The base model, where there are several.")]
 Version = Annotated[int | None, typer.Option(min=1, help="The current one unless given.")]
 
 
 @adapters.command("push")
-def adapters_push(name: str, source: Path, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def adapters_push(
+    name: str, source: Path, model: BaseModel = None, url: Url = DEFAULT_URL, key: Key = None
+) -> None:
     """Publish a PEFT folder or one .safetensors file as NAME."""
     with api_client(url, key) as api:
-        made = api.push(name, source)
+        made = api.push(name, source, model)
     show_version(made)
 
 

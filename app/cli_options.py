@@ -22,6 +22,7 @@ Key = Annotated[
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_FOLDER = Path("models/smollm2-135m-instruct")
 
 
 def api_client(url: str, key: str | None) -> "ApiClient":

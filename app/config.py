@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,6 +21,8 @@ from pydantic_settings import (
 )
 
 from adapter_cache.config import CacheConfig
+from app.journey import FailoverLimits
+from app.model_config import ModelConfig, require_apart, with_defaults
 from app.telemetry_config import (
     LogSettings,
     MetricsSettings,
@@ -31,6 +33,7 @@ from app.telemetry_config import (
 from contracts.errors import InvalidRequest
 from flora.adapter_config import AdapterLimits
 from replicas.config import ReplicaConfig
+from routing.config import RoutingConfig
 
 DEFAULT_MODEL = "models/smollm2-135m-instruct"
 """What `flora models prepare` makes."""
@@ -61,7 +64,8 @@ class ServerSettings(Section):
     Pages of `cors_origins` ("*": all) may call the API from a browser. `grpc_port` 0 is no gRPC;
     `grpc_max_message_bytes` bounds each message, whichever way it goes. `tool_parser` is vLLM's
     name for how the model writes calls of tools, empty for a server that calls none. A schema or
-    grammar that is not compiled within `grammar_timeout_s` is refused.
+    grammar that is not compiled within `grammar_timeout_s` is refused. An ingress process decodes
+    `max_parallel_clips` audio files at a time.
     """
 
     host: str = "127.0.0.1"
@@ -70,6 +74,8 @@ class ServerSettings(Section):
     num_ingress_replicas: Count = 1
     max_ongoing_requests: Count = 4096
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024**2
+    max_audio_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024**2
+    max_parallel_clips: Count = 2
     request_timeout_s: Seconds = 600.0
     haproxy: bool = True
     cors_origins: tuple[Origin, ...] = ()
@@ -121,7 +127,10 @@ class UploadSettings(Section):
 
 
 class Settings(BaseSettings):
-    """The whole of it, one section a part. Build it with `load_settings`."""
+    """The whole of it, one section a part. Build it with `load_settings`.
+
+    Without `models`, `replica` is the one model; with them, it is what their tables leave out.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -134,17 +143,39 @@ class Settings(BaseSettings):
     auth: AuthSettings = AuthSettings()
     window: WindowSettings = WindowSettings()
     upload: UploadSettings = UploadSettings()
+    routing: RoutingConfig = RoutingConfig()
+    failover: FailoverLimits = FailoverLimits()
     replica: ReplicaConfig = ReplicaConfig(model=DEFAULT_MODEL)
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] | None = None
     cache: CacheConfig = CacheConfig()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     metrics: MetricsSettings = MetricsSettings()
     usage: UsageSettings = UsageSettings()
 
+    @field_validator("models")
+    @classmethod
+    def _are_apart(
+        cls, models: tuple[ModelConfig, ...] | None, info: ValidationInfo
+    ) -> tuple[ModelConfig, ...] | None:
+        require_apart(models or ())
+        server = info.data.get("server")
+        if models and server is not None and server.served_model_name:
+            raise ValueError("they have names of their own: leave out server.served_model_name")
+        return models
+
+    @property
+    def served_models(self) -> tuple[ModelConfig, ...]:
+        """Every base model, at least one."""
+        if self.models:
+            return self.models
+        name = self.server.served_model_name or Path(self.replica.model).name.lower()
+        return (ModelConfig.of(name, self.replica),)
+
     @property
     def base_model_name(self) -> str:
-        """What clients call the base model."""
-        return self.server.served_model_name or Path(self.replica.model).name.lower()
+        """What clients call the first base model."""
+        return self.served_models[0].name
 
     @property
     def telemetry(self) -> TelemetrySettings:
@@ -172,6 +203,8 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     merged: dict[str, Any] = {"replica": {"model": DEFAULT_MODEL}}
     for layer in (_read_toml(path) if path else {}, _read_environment(), overrides or {}):
         merged = _merge(merged, layer)
+    if "models" in merged:
+        merged["models"] = with_defaults(merged["models"], merged["replica"])
     try:
         return Settings(**merged)
     except ValidationError as error:

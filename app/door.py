@@ -9,20 +9,16 @@ from adapter_cache.store import AdapterStore
 from app.access_log import AccessLog
 from app.ask import Ask
 from app.auth import Authoriser, OpenToAll
-from app.dispatcher import Dispatcher
 from app.door_metrics import DoorMetrics
-from app.gather import Gather
 from app.model_name import ModelName, parse_model_name, unknown_model
-from app.prefetch import Prefetcher
-from app.prompts import Prompts
-from app.structure import GrammarCheck, NoGrammars, NoTools, ToolParsing
+from app.recent_usage import RecentUsage
+from app.replica_state import ReplicaState
+from app.served_model import ServedModel
 from app.token_stream import TokenStream
 from app.upload_places import UploadPlaces
-from contracts.access import Caller
-from contracts.errors import NotReady, ServiceError, ServingError
-from contracts.replica import ReplicaInfo
+from contracts.adapters import AdapterManifest
+from contracts.errors import InvalidRequest, NotReady, ServiceError, ServingError
 from flora.adapter_config import AdapterLimits
-from flora.layout import AdapterLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,59 +28,86 @@ class DoorLimits:
     max_body_bytes: int = 2 * 1024**2
     request_timeout_s: float = 600.0
     max_parallel_uploads: int = 2
-    ready_timeout_s: float = 5.0
-    metrics_timeout_s: float = 0.5
+    max_audio_bytes: int = 16 * 1024**2
+    max_parallel_clips: int = 2
     adapter: AdapterLimits = field(default_factory=AdapterLimits)
 
 
 class Door:
     """The parts behind the routes of one ingress process.
 
-    `clock` gives Unix time in seconds, `new_id` a string never given before.
+    `models` are in the order in which they are listed, at least one. `clock` gives Unix time in
+    seconds, `new_id` a string never given before. `usage` is None where no records are kept.
     """
 
     def __init__(
         self,
         *,
-        base_model: str,
+        models: Sequence[ServedModel],
         store: AdapterStore,
-        dispatcher: Dispatcher,
-        prompts: Prompts,
-        gather: Gather,
         limits: DoorLimits,
         metrics: DoorMetrics,
         clock: Callable[[], float],
         new_id: Callable[[], str],
         guard: Guard | None = None,
-        prefetcher: Prefetcher | None = None,
         auth: Authoriser | None = None,
         access: AccessLog | None = None,
-        grammars: GrammarCheck | None = None,
-        tools: ToolParsing | None = None,
+        usage: RecentUsage | None = None,
     ) -> None:
+        self.models = {model.name: model for model in models}
         self.access = access or AccessLog(metrics.registry)
-        self.grammars = grammars or NoGrammars()
-        self.tools = tools or NoTools()
         self.auth = auth or OpenToAll()
-        self.base_model = base_model
         self.store = store
-        self.dispatcher = dispatcher
-        self.prompts = prompts
         self.limits = limits
         self.metrics = metrics
         self.clock = clock
         self.new_id = new_id
         self.guard = guard or AlwaysWhole()
-        self.prefetcher = prefetcher or Prefetcher(dispatcher)
+        self.usage = usage
         self.started_at_s = int(clock())
         self.uploads = UploadPlaces(limits.max_parallel_uploads)
-        self._gather = gather
-        self._info: ReplicaInfo | None = None
-        self._layout: AdapterLayout | None = None
+        self.clips = UploadPlaces(limits.max_parallel_clips)
+        self._first = models[0]
+
+    @property
+    def has_several(self) -> bool:
+        """Whether there is more than one base model."""
+        return len(self.models) > 1
 
     def model(self, text: str) -> ModelName:
         """The `model` field of a request. Raises UnknownModel."""
-        return parse_model_name(text, self.base_model)
+        bases = (base for base in self.models if text == base or text.startswith(f"{base}:"))
+        return parse_model_name(text, next(bases, self._first.name))
+
+    def served(self, name: ModelName) -> ServedModel:
+        """The model that a parsed name is about."""
+        return self.models[name.base]
+
+    def base(self, text: str | None) -> ServedModel:
+        """A base model by its name, which may be left out where there is one alone.
+
+        Raises InvalidRequest for a name that is missing, UnknownModel for a wrong one.
+        """
+        if text is None and not self.has_several:
+            return self._first
+        if text is None:
+            known = ", ".join(self.models)
+            raise InvalidRequest(f"'model' is needed, one of: {known}", "model")
+        if text not in self.models:
+            raise unknown_model(text)
+        return self.models[text]
+
+    async def model_of(self, manifest: AdapterManifest) -> ServedModel:
+        """The model that an adapter is made for; the first one, where none here runs its base.
+
+        Raises NotReady where that is one that has not said yet what it runs.
+        """
+        if self.has_several:
+            # Who has not said it yet is asked only where none of the others is it.
+            for model in sorted(self.models.values(), key=lambda each: each.fingerprint is None):
+                if (await model.layout()).base_fingerprint == manifest.base_fingerprint:
+                    return model
+        return self._first
 
     async def unknown(self, text: str) -> ServingError:
         """What to raise for a name that the store does not have: it may not have it *yet*."""
@@ -94,44 +117,32 @@ class Door:
             return error
         return unknown_model(text)
 
-    async def info(self) -> ReplicaInfo:
-        """The replica's facts, asked for once. Raises NotReady."""
-        if self._info is None:
-            self._info = await self.ask_replica()
-        return self._info
-
-    async def layout(self) -> AdapterLayout:
-        """What uploads are compiled against. Raises NotReady."""
-        if self._layout is None:
-            self._layout = AdapterLayout.from_json((await self.info()).layout_json)
-        return self._layout
-
-    async def ask_replica(self) -> ReplicaInfo:
-        """What a replica says now. Raises NotReady when none answers in time."""
-        try:
-            async with asyncio.timeout(self.limits.ready_timeout_s):
-                return await self.dispatcher.describe()
-        except TimeoutError:
-            raise NotReady("The engine does not answer yet.") from None
-
-    async def replica_metrics(self) -> dict[str, bytes]:
-        """What replicas have counted, by their ids; empty where they do not answer in time."""
-        try:
-            async with asyncio.timeout(self.limits.metrics_timeout_s):
-                return await self.dispatcher.metrics()
-        except (ServingError, TimeoutError):
-            return {}
-
-    def require_room(self, caller: Caller) -> None:
-        """Raises Overloaded where a request of `caller` would find no place now.
-
-        To be asked before a request costs anything.
+    async def require_ready(self) -> None:
+        """Store and engines answer now, and the registry is whole. Raises StoreUnavailable, or
+        NotReady that names the models whose engines do not answer, where there are several.
         """
-        self._gather.require_room(caller)
+        await self.store.ping()
+        await self.guard.require_whole()
+        asking = (model.trouble() for model in self.models.values())
+        troubles = dict(zip(self.models, await asyncio.gather(*asking), strict=True))
+        failed = [name for name, trouble in troubles.items() if trouble]
+        if failed and self.has_several:
+            raise NotReady(f"Not ready: {', '.join(failed)}.")
+        if trouble := troubles[self._first.name]:
+            raise trouble
 
-    async def open(self, asks: Sequence[Ask]) -> list[TokenStream]:
-        """One stream per ask of one request. Raises Overloaded for all of them together.
+    async def replica_metrics(self) -> dict[str, dict[str, bytes]]:
+        """What replicas have counted, by model and by their ids; without the silent ones."""
+        asking = (model.replica_metrics() for model in self.models.values())
+        return dict(zip(self.models, await asyncio.gather(*asking), strict=True))
 
-        The streams may be closed at any time, also while they wait for their window.
-        """
-        return self._gather.open(self.access.admit(asks))
+    async def replicas(self) -> list[ReplicaState]:
+        """Every replica of every model, the silent ones too."""
+        asking = (model.replicas() for model in self.models.values())
+        return [state for states in await asyncio.gather(*asking) for state in states]
+
+    async def open(self, model: ServedModel, asks: Sequence[Ask]) -> list[TokenStream]:
+        """See ServedModel.open. Raises NotReady, too."""
+        # What the layout says of the base tells adapters of the other models from its own.
+        await model.layout()
+        return model.open(self.access.admit(asks))

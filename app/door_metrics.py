@@ -30,17 +30,13 @@ class DoorMetrics:
             "flora_step_messages", "Messages from replicas: one an engine step and stream."
         )
         self.tokens = self._counter("flora_generated_tokens", "Tokens that arrived from replicas.")
-        self.running = Gauge(
-            "flora_running_requests", "Prompts that have not ended.", registry=self.registry
-        )
+        self.running = self._sum("flora_running_requests", "Prompts that have not ended.")
         self.resolve_seconds = self._histogram(
             "flora_registry_resolve_seconds",
             "The one look-up of a window's adapters, failed ones too.",
             _RESOLVE_BUCKETS_S,
         )
-        self.waiting = Gauge(
-            "flora_waiting_requests", "Prompts that wait for a window.", registry=self.registry
-        )
+        self.waiting = self._sum("flora_waiting_requests", "Prompts that wait for a window.")
         self.window_requests = self._histogram(
             "flora_window_requests", "Prompts of one window.", _WINDOW_BUCKETS
         )
@@ -76,6 +72,13 @@ class DoorMetrics:
     def watch(self, name: str, text: str, count: Callable[[], int]) -> None:
         """Show at each scrape what somebody else counts."""
         self.registry.register(_Watched(name, text, count))
+
+    def _sum(self, name: str, text: str) -> list[Callable[[], int]]:
+        """A gauge of what all in the list say: each base model has its own."""
+        parts: list[Callable[[], int]] = []
+        gauge = Gauge(name, text, registry=self.registry)
+        gauge.set_function(lambda: sum(part() for part in parts))
+        return parts
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

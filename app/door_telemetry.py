@@ -9,6 +9,7 @@ from app.door_metrics import DoorMetrics
 from app.logs import Logs
 from app.observers import Observers
 from app.otel_tracing import make_tracer
+from app.recent_usage import RecentUsage
 from app.redis_usage_log import RedisUsageLog
 from app.request_metrics import RequestMetrics
 from app.request_observer import RequestObserver
@@ -20,7 +21,10 @@ _LAST_RECORDS_S = 1.0
 
 
 class DoorTelemetry:
-    """Built in the process that it speaks for, in its event loop. `observers` are the window's."""
+    """Built in the process that it speaks for, in its event loop. `observers` are the window's.
+
+    `usage` reads the records of all processes, None where none are kept.
+    """
 
     def __init__(self, settings: Settings, stores: Stores, metrics: DoorMetrics) -> None:
         self._logs = Logs(settings.log, "door")
@@ -36,6 +40,7 @@ class DoorTelemetry:
         requests = RequestMetrics(registry, settings.metrics.max_tenants, self.access.age_s)
         others: list[RequestObserver] = [self.access, self.spans]
         self._usage: UsageLog | None = None
+        self.usage: RecentUsage | None = None
         if settings.usage.enabled:
             sink = RedisUsageLog(
                 stores.clients,
@@ -45,6 +50,7 @@ class DoorTelemetry:
             self._usage = UsageLog(sink, settings.usage, registry, time.time)
             self._writing = asyncio.ensure_future(self._usage.run())
             others.append(self._usage)
+            self.usage = RecentUsage(sink, time.time)
         self.observers = (Observers(requests, *others),)
 
     async def aclose(self) -> None:

@@ -79,7 +79,7 @@ class Gather:
         self._clock = clock
         self._is_closed = False
         self._metrics: DoorMetrics = window.metrics
-        self._metrics.waiting.set_function(lambda: len(self._room))
+        self._metrics.waiting.append(lambda: len(self._room))
         window.on_end = self._ring
         bell.start(self._close_window)
         self.tune(tuning)

@@ -30,7 +30,7 @@ _MAX_LINE_BYTES = 8 * MAX_SPEC_BYTES
 class _Waiting:
     """One tenant's structures that have no verdict yet, and whose turn it is among them."""
 
-    count: int = 0
+    flights: dict[bytes, asyncio.Task[str | None]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -96,6 +96,10 @@ class GrammarJudge:
 
     async def aclose(self) -> None:
         """See GrammarCheck."""
+        flights = [f for waiting in self._waiting.values() for f in waiting.flights.values()]
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
@@ -108,19 +112,31 @@ class GrammarJudge:
             self._verdicts.move_to_end(name)
             return self._verdicts[name]
         waiting = self._waiting.setdefault(tenant, _Waiting())
-        if waiting.count >= self._max_waiting:
-            raise Overloaded("Too many structured outputs are being prepared.")
-        waiting.count += 1
-        try:
-            async with waiting.turn:
-                if name not in self._verdicts:
-                    async with self._turn:
-                        self._keep(name, await self._judge(structure))
-                return self._verdicts[name]
-        finally:
-            waiting.count -= 1
-            if waiting.count == 0:
-                del self._waiting[tenant]
+        flight = waiting.flights.get(name)
+        if flight is None:
+            if len(waiting.flights) >= self._max_waiting:
+                raise Overloaded("Too many structured outputs are being prepared.")
+            flight = asyncio.create_task(self._judge_in_turn(name, structure, waiting))
+            waiting.flights[name] = flight
+            flight.add_done_callback(lambda done: self._land(tenant, name, done))
+        return await asyncio.shield(flight)
+
+    async def _judge_in_turn(
+        self, name: bytes, structure: Structure, waiting: _Waiting
+    ) -> str | None:
+        async with waiting.turn, self._turn:
+            if name not in self._verdicts:
+                self._keep(name, await self._judge(structure))
+            return self._verdicts[name]
+
+    def _land(self, tenant: TenantId, name: bytes, flight: asyncio.Task[str | None]) -> None:
+        waiting = self._waiting[tenant]
+        del waiting.flights[name]
+        if not waiting.flights:
+            del self._waiting[tenant]
+        # Looked at, so that asyncio does not report a failure whose callers all left.
+        if not flight.cancelled():
+            flight.exception()
 
     def _keep(self, name: bytes, verdict: str | None) -> None:
         self._verdicts[name] = verdict

@@ -9,8 +9,10 @@ from app.adapter_actions import MAX_VERSION
 from app.door import Door
 from app.grpc_answers import adapter_of
 from app.protos.flora.v1 import flora_pb2 as pb
+from app.served_model import ServedModel
 from app.uploads import Upload, publish_upload, require_adapter_name
 from contracts.access import Caller
+from contracts.adapters import AdapterManifest
 from contracts.errors import DeadlineExceeded, InvalidRequest
 
 MAX_PAGE = 1000
@@ -31,17 +33,15 @@ async def publish(
 ) -> pb.PublishAdapterResponse:
     """Header, config, weights. Raises InvalidRequest, InvalidAdapter, Overloaded, NotReady."""
     with door.uploads.take():
-        # Not ready is said before anything is read.
-        await door.layout()
         try:
             async with asyncio.timeout(door.limits.request_timeout_s):
-                name, upload = await _received(door, parts)
+                name, model, upload = await _received(door, parts)
         except TimeoutError:
             raise DeadlineExceeded("The upload took too long.") from None
         weights, config = upload.files()
         del upload
-        manifest = await publish_upload(door, caller.tenant, name, weights, config)
-    return pb.PublishAdapterResponse(adapter=adapter_of(door.base_model, manifest))
+        manifest = await publish_upload(door, model, caller.tenant, name, weights, config)
+    return pb.PublishAdapterResponse(adapter=adapter_of(model.name, manifest))
 
 
 async def list_adapters(
@@ -55,7 +55,7 @@ async def list_adapters(
         page, token = await adapter_actions.list_page(door, caller, request.page_token, limit)
     except InvalidRequest as error:
         raise InvalidRequest("'page_token' is none of this server's", "page_token") from error
-    adapters = [adapter_of(door.base_model, manifest) for manifest in page]
+    adapters = [await _adapter(door, manifest) for manifest in page]
     return pb.ListAdaptersResponse(adapters=adapters, next_page_token=token)
 
 
@@ -66,7 +66,7 @@ async def get_adapter(
     kept = await adapter_actions.show(door, caller, request.name)
     versions = [
         pb.KeptVersion(
-            adapter=adapter_of(door.base_model, manifest),
+            adapter=await _adapter(door, manifest),
             pinned=manifest.key.version in kept.pins,
         )
         for manifest in kept.manifests
@@ -80,7 +80,7 @@ async def rollback_adapter(
     """An older version again."""
     version = _version(request)
     manifest = await adapter_actions.rollback(door, caller, request.name, version)
-    return pb.RollbackAdapterResponse(adapter=adapter_of(door.base_model, manifest))
+    return pb.RollbackAdapterResponse(adapter=await _adapter(door, manifest))
 
 
 async def delete_adapter(
@@ -97,7 +97,7 @@ async def prefetch_adapter(
     """The bytes brought near."""
     version = _version(request)
     manifest = await adapter_actions.prefetch(door, caller, request.name, version)
-    return pb.PrefetchAdapterResponse(adapter=adapter_of(door.base_model, manifest))
+    return pb.PrefetchAdapterResponse(adapter=await _adapter(door, manifest))
 
 
 async def pin_adapter(
@@ -105,7 +105,7 @@ async def pin_adapter(
 ) -> pb.PinAdapterResponse:
     """A version kept."""
     manifest = await adapter_actions.pin(door, caller, request.name, _version(request))
-    return pb.PinAdapterResponse(adapter=adapter_of(door.base_model, manifest))
+    return pb.PinAdapterResponse(adapter=await _adapter(door, manifest))
 
 
 async def unpin_adapter(
@@ -113,35 +113,42 @@ async def unpin_adapter(
 ) -> pb.UnpinAdapterResponse:
     """A version let go."""
     manifest = await adapter_actions.unpin(door, caller, request.name, _version(request))
-    return pb.UnpinAdapterResponse(adapter=adapter_of(door.base_model, manifest))
+    return pb.UnpinAdapterResponse(adapter=await _adapter(door, manifest))
+
+
+async def _adapter(door: Door, manifest: AdapterManifest) -> pb.Adapter:
+    return adapter_of((await door.model_of(manifest)).name, manifest)
 
 
 async def _received(
     door: Door, parts: AsyncIterator[pb.PublishAdapterRequest]
-) -> tuple[str, Upload]:
-    """The adapter's name and its bytes, once the client has sent all."""
-    name: str | None = None
+) -> tuple[str, ServedModel, Upload]:
+    """The adapter's name, its base model and its bytes, once the client has sent all."""
+    name, model = "", None
     upload = Upload(door.limits.adapter)
     async for part in parts:
         kind = part.WhichOneof("part")
-        if (kind == "header") != (name is None):
+        if (kind == "header") != (model is None):
             raise InvalidRequest("an upload begins with its one 'header'", "header")
         if kind == "header":
             name = part.header.name
             require_adapter_name(name)
+            model = door.base(part.header.model or None)
+            # Not ready is said before the files are read.
+            await model.layout()
         elif kind == "config":
             upload.add_config(part.config)
         elif kind == "weights":
             upload.add_weights(part.weights)
         else:
             raise InvalidRequest("a part has 'header', 'config' or 'weights'", "part")
-    if name is None:
+    if model is None:
         raise InvalidRequest("an upload begins with its one 'header'", "header")
     # Ray Serve ends the stream of a client that broke off as if it had come to its end.
     is_cancelled = getattr(parts, "is_cancelled", None)
     if is_cancelled is not None and is_cancelled():
         raise InvalidRequest("the upload was broken off")
-    return name, upload
+    return name, model, upload
 
 
 def _version(request: VersionRequest) -> int | None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from app.serve_environment import grpc_message_limit
+
 _NUM_PORTS = 64
 
 
@@ -12,8 +14,7 @@ def grpc_environment(max_message_bytes: int, free_port: Callable[[], int]) -> di
     gRPC ignores: a second server would share the first one's ports and get its calls.
     """
     first_port = free_port()
-    return {
-        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(max_message_bytes),
+    return grpc_message_limit(max_message_bytes) | {
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first_port),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(min(first_port + _NUM_PORTS, 65536)),

@@ -18,6 +18,7 @@ from app.grpc_answers import (
 from app.grpc_requests import prompt_ids, sampling_of, timeout_of
 from app.model_name import ModelName
 from app.protos.flora.v1 import flora_pb2 as pb
+from app.resume import require_resumable
 from contracts.access import Caller
 from contracts.errors import DeadlineExceeded
 
@@ -76,13 +77,24 @@ async def _opened(door: Door, caller: Caller, request: pb.GenerateRequest) -> As
     began_s = loop.time()
     name = door.model(request.model)
     adapter = name.ref(caller)
-    door.require_room(caller)
+    model = door.served(name)
+    model.require_room(caller)
     timeout_s = timeout_of(request, door.limits.request_timeout_s)
-    prompt = await prompt_ids(door, request)
-    sampling = await sampling_of(door, request, len(prompt), caller.tenant)
+    prompt = await prompt_ids(model, request)
+    sampling = await sampling_of(model, request, len(prompt), caller.tenant)
+    resumed = tuple(request.resume_token_ids)
+    require_resumable(resumed, sampling, (await model.info()).vocab_size)
     answer_id = f"gen-{door.new_id()}"
-    ask = Ask(f"{answer_id}-0", request.model, adapter, prompt, sampling, caller)
-    answer = Answer(await door.open([ask]), sampling.n, len(prompt))
+    ask = Ask(
+        f"{answer_id}-0",
+        request.model,
+        adapter,
+        prompt,
+        sampling,
+        caller,
+        resumed_token_ids=resumed,
+    )
+    answer = Answer(await door.open(model, [ask]), sampling.n, ask.num_input_tokens)
     late = DeadlineExceeded(f"The answer took longer than {timeout_s:g} s.")
     timer = loop.call_at(began_s + timeout_s, answer.expire, late)
     try:

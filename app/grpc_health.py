@@ -67,9 +67,7 @@ class Health:
 
     async def _ask(self) -> bool:
         try:
-            await self._door.store.ping()
-            await self._door.guard.require_whole()
-            await self._door.ask_replica()
+            await self._door.require_ready()
         except ServingError:
             return False
         finally:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Collection
 
-from app.door import Door
 from app.prompts import room_for_answer
 from app.protos.flora.v1 import flora_pb2 as pb
+from app.served_model import ServedModel
 from contracts.adapters import TenantId
 from contracts.errors import InvalidRequest
 from contracts.generation import Sampling, Structure, StructureKind
@@ -45,22 +45,22 @@ _OVER_ZERO = ("top_p", "repetition_penalty")
 _ROLES = ("system", "developer", "user", "assistant")
 
 
-async def prompt_ids(door: Door, request: pb.GenerateRequest) -> tuple[int, ...]:
+async def prompt_ids(model: ServedModel, request: pb.GenerateRequest) -> tuple[int, ...]:
     """The prompt's token ids. Raises InvalidRequest, NotReady."""
     kind = request.WhichOneof("prompt")
     if kind == "conversation":
-        return await door.prompts.encode_chat(_messages(request.conversation))
+        return await model.prompts.encode_chat(_messages(request.conversation))
     if kind == "text":
-        return await door.prompts.encode_text(request.text)
+        return await model.prompts.encode_text(request.text)
     if kind == "token_ids":
         ids = tuple(request.token_ids.ids)
-        _check_ids("token_ids", ids, (await door.info()).vocab_size)
+        _check_ids("token_ids", ids, (await model.info()).vocab_size)
         return ids
     raise InvalidRequest("one of 'conversation', 'text' and 'token_ids' is needed", "prompt")
 
 
 async def sampling_of(
-    door: Door, request: pb.GenerateRequest, num_prompt_tokens: int, tenant: TenantId
+    model: ServedModel, request: pb.GenerateRequest, num_prompt_tokens: int, tenant: TenantId
 ) -> Sampling:
     """How to sample. Raises InvalidRequest that names the field, PromptTooLong, NotReady."""
     wire = request.sampling
@@ -70,14 +70,14 @@ async def sampling_of(
         if not low <= value <= high or (value == 0 and name in _OVER_ZERO):
             above = "over" if name in _OVER_ZERO else "at least"
             raise _invalid(name, f"is {above} {low:g} and at most {high:g}")
-    info = await door.info()
+    info = await model.info()
     wanted = given.pop("max_tokens", None)
     room = room_for_answer(num_prompt_tokens, wanted, info.max_model_len_tokens)
     if given.get("min_tokens", 0) > room:
         raise _invalid("min_tokens", f"is over the {room} tokens that the answer may have")
     return Sampling(
         max_tokens=room,
-        structure=await _structure(door, wire, tenant),
+        structure=await _structure(model, wire, tenant),
         stop=_stops(wire),
         stop_token_ids=_stop_ids(wire, info.vocab_size),
         logit_bias=_biases(wire, info.vocab_size),
@@ -94,7 +94,7 @@ def timeout_of(request: pb.GenerateRequest, max_s: float) -> float:
     return min(request.timeout_s, max_s)
 
 
-async def _structure(door: Door, wire: pb.Sampling, tenant: TenantId) -> Structure | None:
+async def _structure(model: ServedModel, wire: pb.Sampling, tenant: TenantId) -> Structure | None:
     """The bound on the text, once it is known that the engine can keep to it."""
     name = wire.WhichOneof("structure")
     if name is None or (name == "json_object" and not wire.json_object):
@@ -109,7 +109,7 @@ async def _structure(door: Door, wire: pb.Sampling, tenant: TenantId) -> Structu
         structure = Structure(_KINDS[name], getattr(wire, name))
     if not structure.spec and name != "json_object":
         raise _invalid(name, "is not empty")
-    await door.grammars.require(structure, name, tenant)
+    await model.grammars.require(structure, name, tenant)
     return structure
 
 

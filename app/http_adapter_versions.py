@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app import adapter_actions
 from app.adapter_actions import MAX_VERSION
-from app.adapter_entry import adapter_entry
+from app.adapter_entry import entry_of
 from app.door import Door
 from app.http_auth import requires
 from app.http_body import parse_json, read_body
@@ -49,25 +49,25 @@ def adapter_version_routes(door: Door) -> APIRouter:
         """An older version's bytes become current again, as a new version."""
         wanted = (await _rollback_body(request)).version
         manifest = await adapter_actions.rollback(door, caller, name, wanted)
-        return adapter_entry(door.base_model, manifest)
+        return await entry_of(door, manifest)
 
     @router.post("/prefetch", status_code=202)
     async def prefetch(name: str, version: Version, caller: writer) -> dict[str, Any]:
         """The bytes are in Redis when this answers; replicas have been told to fetch them."""
         manifest = await adapter_actions.prefetch(door, caller, name, version)
-        return adapter_entry(door.base_model, manifest)
+        return await entry_of(door, manifest)
 
     @router.put("/pin")
     async def pin(name: str, version: Version, caller: writer) -> dict[str, Any]:
         """The version is not pruned, however many come after it."""
         manifest = await adapter_actions.pin(door, caller, name, version)
-        return {**adapter_entry(door.base_model, manifest), "pinned": True}
+        return {**await entry_of(door, manifest), "pinned": True}
 
     @router.delete("/pin")
     async def unpin(name: str, version: Version, caller: writer) -> dict[str, Any]:
         """The version may be pruned again, by the next publish."""
         manifest = await adapter_actions.unpin(door, caller, name, version)
-        return {**adapter_entry(door.base_model, manifest), "pinned": False}
+        return {**await entry_of(door, manifest), "pinned": False}
 
     return router
 

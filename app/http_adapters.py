@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.adapter_actions import delete, list_page, show
-from app.adapter_entry import adapter_entry, version_entries
+from app.adapter_entry import adapter_entry, entry_of, version_entries
 from app.adapter_shares import readers
 from app.door import Door
 from app.http_adapter_shares import readers_entry
 from app.http_auth import requires
 from app.http_body import bounded_chunks, read_body
 from app.http_models import PageLimit, list_object
+from app.served_model import ServedModel
 from app.uploads import publish_upload, require_adapter_name
 from contracts.access import Caller, Scope
 from contracts.adapters import TenantId
@@ -33,11 +34,17 @@ def adapter_routes(door: Door) -> APIRouter:
     writer = Annotated[Caller, Depends(requires(door, Scope.ADAPTERS_WRITE))]
 
     @router.put("/{name}")
-    async def publish(name: str, request: Request, caller: writer) -> dict[str, Any]:
-        """Validate, compile and publish an upload; the answer names the new version."""
+    async def publish(
+        name: str, request: Request, caller: writer, model: str | None = None
+    ) -> dict[str, Any]:
+        """Validate, compile and publish an upload; the answer names the new version.
+
+        `model` is the base model that the adapter is for, needed where there are several.
+        """
         require_adapter_name(name)
+        served = door.base(model)
         with door.uploads.take():
-            return await _publish(door, caller.tenant, name, request)
+            return await _publish(door, served, caller.tenant, name, request)
 
     @router.get("")
     async def list_adapters(
@@ -45,15 +52,16 @@ def adapter_routes(door: Door) -> APIRouter:
     ) -> dict[str, Any]:
         """Current versions in order of name; `after` is the last name seen."""
         manifests, more = await list_page(door, caller, after, limit)
-        entries = [adapter_entry(door.base_model, manifest) for manifest in manifests]
+        entries = [await entry_of(door, manifest) for manifest in manifests]
         return list_object(entries, bool(more), "name")
 
     @router.get("/{name}")
     async def show_adapter(name: str, caller: reader) -> dict[str, Any]:
         """The current version, all kept ones, and who else may use them."""
         kept = await show(door, caller, name)
-        current = adapter_entry(door.base_model, kept.manifests[-1])
-        versions = version_entries(door.base_model, kept.manifests, kept.pins)
+        base = (await door.model_of(kept.manifests[-1])).name
+        current = adapter_entry(base, kept.manifests[-1])
+        versions = version_entries(base, kept.manifests, kept.pins)
         shares = readers_entry(await readers(door, caller, name))
         return current | shares | {"versions": versions}
 
@@ -66,16 +74,18 @@ def adapter_routes(door: Door) -> APIRouter:
     return router
 
 
-async def _publish(door: Door, tenant: TenantId, name: str, request: Request) -> dict[str, Any]:
-    await door.layout()  # Not ready is said before anything is read.
+async def _publish(
+    door: Door, model: ServedModel, tenant: TenantId, name: str, request: Request
+) -> dict[str, Any]:
+    await model.layout()  # Not ready is said before anything is read.
     try:
         weights, config = await _read_upload(request, door.limits.adapter)
     except HTTPException as error:
         if error.status_code != 413:
             raise
         raise AdapterTooLarge(str(error.detail)) from None
-    manifest = await publish_upload(door, tenant, name, weights, config)
-    return adapter_entry(door.base_model, manifest)
+    manifest = await publish_upload(door, model, tenant, name, weights, config)
+    return adapter_entry(model.name, manifest)
 
 
 async def _read_upload(request: Request, limits: AdapterLimits) -> tuple[bytes, bytes | None]:

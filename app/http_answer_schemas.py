@@ -74,6 +74,7 @@ class ChatChoice(Wire):
     message: AnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls"]
+    token_ids: list[int] | None = None
 
 
 class ChatCompletion(Wire):
@@ -86,6 +87,7 @@ class ChatCompletion(Wire):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: UsageInfo
+    prompt_token_ids: list[int] | None = None
 
 
 class FunctionPart(Wire):
@@ -119,6 +121,7 @@ class ChatChunkChoice(Wire):
     delta: MessagePart
     logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls"] | None
+    token_ids: list[int] | None = None
 
 
 class ChatCompletionChunk(Wire):
@@ -131,6 +134,7 @@ class ChatCompletionChunk(Wire):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: UsageInfo | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class TextLogprobs(Wire):
@@ -149,6 +153,8 @@ class TextChoice(Wire):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: Literal["stop", "length"] | None
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
 
 
 class Completion(Wire):

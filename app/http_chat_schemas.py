@@ -191,6 +191,8 @@ class ChatBody(TemplateFields, GenerationFields):
             raise ValueError("'max_tokens' must be at least 1")
         if self.tool_choice not in (None, "none") and not self.tools:
             raise ValueError("'tool_choice' is only allowed with 'tools'")
+        if self.resume_token_ids and self.calls_tools:
+            raise ValueError("'resume_token_ids' cannot be used where the answer may call 'tools'")
         return self
 
     @property

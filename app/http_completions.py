@@ -19,6 +19,8 @@ from app.http_limits import timeout_of
 from app.http_schemas import CompletionBody, GenerationFields
 from app.http_sse import respond
 from app.prompts import room_for_answer
+from app.resume import require_resumable
+from app.served_model import ServedModel
 from app.structure import ToolRequest
 from app.text_format import Echo, TextFormat
 from app.tool_format import ToolFormat
@@ -52,26 +54,29 @@ def completion_routes(door: Door) -> APIRouter:
 
 async def answer_chat(door: Door, request: Request, caller: Caller, body: ChatBody) -> Response:
     """Admit, generate and answer one conversation."""
-    door.model(body.model).ref(caller)
-    door.require_room(caller)
-    prompt = await chat_prompt(door, body.messages, body)
+    name = door.model(body.model)
+    name.ref(caller)
+    model = door.served(name)
+    model.require_room(caller)
+    prompt = await chat_prompt(model, body.messages, body)
     max_tokens = body.max_completion_tokens or body.max_tokens
-    room = room_for_answer(len(prompt), max_tokens, (await door.info()).max_model_len_tokens)
+    room = room_for_answer(len(prompt), max_tokens, (await model.info()).max_model_len_tokens)
     sampling = replace(
         body.sampling(room), logprobs=(body.top_logprobs or 0) if body.logprobs else None
     )
-    await _require_structure(door, caller, body)
+    await _require_structure(model, caller, body)
     head = AnswerHead(f"chatcmpl-{door.new_id()}", body.model, int(door.clock()))
     plain = ChatFormat(
         head,
         num_choices=body.num_choices,
         include_usage=body.include_usage,
         logprobs=bool(body.logprobs),
+        prompt_token_ids=prompt if body.return_token_ids else None,
     )
     wire: AnswerFormat = plain
     if body.calls_tools:
-        tools = await door.tools.read(body.model_dump(by_alias=True, exclude_none=True))
-        sampling = await _with_tools(door, caller, sampling, tools)
+        tools = await model.tools.read(body.model_dump(by_alias=True, exclude_none=True))
+        sampling = await _with_tools(model, caller, sampling, tools)
         readers = [tools.reader() for _ in range(body.num_choices)]
         wire = ToolFormat(plain, readers, named=body.names_a_tool)
     answering = Answering(head.id, (prompt,), (sampling,), body.num_choices)
@@ -82,14 +87,16 @@ async def answer_text(
     door: Door, request: Request, caller: Caller, body: CompletionBody
 ) -> Response:
     """Admit, generate and answer one or many texts."""
-    door.model(body.model).ref(caller)
-    door.require_room(caller)
-    info = await door.info()
+    name = door.model(body.model)
+    name.ref(caller)
+    model = door.served(name)
+    model.require_room(caller)
+    info = await model.info()
     specials = body.add_special_tokens is not False
-    prompts = [await _token_ids(door, p, info.vocab_size, specials) for p in body.prompts]
+    prompts = [await _token_ids(model, p, info.vocab_size, specials) for p in body.prompts]
     samplings = [_text_sampling(body, len(p), info.max_model_len_tokens) for p in prompts]
-    echoes = [_echo(door, body, p, ids) for p, ids in zip(body.prompts, prompts, strict=True)]
-    await _require_structure(door, caller, body)
+    echoes = [_echo(model, body, p, ids) for p, ids in zip(body.prompts, prompts, strict=True)]
+    await _require_structure(model, caller, body)
     head = AnswerHead(f"cmpl-{door.new_id()}", body.model, int(door.clock()))
     wire = TextFormat(
         head,
@@ -98,20 +105,25 @@ async def answer_text(
         include_usage=body.include_usage,
         logprobs=body.logprobs is not None,
         prompt_only=body.max_tokens == 0,
+        prompts_token_ids=prompts if body.return_token_ids else None,
     )
     answering = Answering(head.id, tuple(prompts), tuple(samplings), body.num_tries)
     return await _answer(door, request, caller, body, answering, wire)
 
 
 async def chat_prompt(
-    door: Door, messages: Sequence[ChatMessage], fields: TemplateFields, *, specials: bool = False
+    model: ServedModel,
+    messages: Sequence[ChatMessage],
+    fields: TemplateFields,
+    *,
+    specials: bool = False,
 ) -> tuple[int, ...]:
     """A conversation's token ids. Raises InvalidRequest."""
     try:
         made = template_messages(messages)
     except ValueError as error:
         raise InvalidRequest(str(error), "messages") from None
-    return await door.prompts.encode_chat(made, fields.template_options(), specials=specials)
+    return await model.prompts.encode_chat(made, fields.template_options(), specials=specials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +145,24 @@ async def _answer(
     wire: AnswerFormat,
 ) -> Response:
     timeout_s = timeout_of(request, door.limits.request_timeout_s)
-    vocab_size = (await door.info()).vocab_size
-    adapter = door.model(body.model).ref(caller)
+    name = door.model(body.model)
+    model = door.served(name)
+    vocab_size = (await model.info()).vocab_size
+    adapter = name.ref(caller)
+    resumed = tuple(body.resume_token_ids or ())
     asks = []
     pairs = zip(answering.prompts, answering.samplings, strict=True)
     for place, (prompt, sampling) in enumerate(pairs):
         _check_sampling(sampling, vocab_size)
+        require_resumable(resumed, sampling, vocab_size)
         request_id = f"{answering.id}-{place}"
-        asks.append(Ask(request_id, body.model, adapter, prompt, sampling, caller))
-    streams = await door.open(asks)
-    num_prompt_tokens = sum(len(prompt) for prompt in answering.prompts)
-    answer = Answer(streams, answering.num_tries, num_prompt_tokens, body.num_choices)
+        ask = Ask(
+            request_id, body.model, adapter, prompt, sampling, caller, resumed_token_ids=resumed
+        )
+        asks.append(ask)
+    streams = await door.open(model, asks)
+    num_input_tokens = sum(ask.num_input_tokens for ask in asks)
+    answer = Answer(streams, answering.num_tries, num_input_tokens, body.num_choices)
     return await respond(
         answer,
         wire,
@@ -153,17 +172,17 @@ async def _answer(
     )
 
 
-async def _require_structure(door: Door, caller: Caller, body: GenerationFields) -> None:
+async def _require_structure(model: ServedModel, caller: Caller, body: GenerationFields) -> None:
     if body.structure is not None:
-        await door.grammars.require(*body.structure, caller.tenant)
+        await model.grammars.require(*body.structure, caller.tenant)
 
 
 async def _with_tools(
-    door: Door, caller: Caller, sampling: Sampling, tools: ToolRequest
+    model: ServedModel, caller: Caller, sampling: Sampling, tools: ToolRequest
 ) -> Sampling:
     """Calls have a form of their own, which takes the place of what the body asked for."""
     if tools.structure is not None and tools.structure != sampling.structure:
-        await door.grammars.require(tools.structure, "tools", caller.tenant)
+        await model.grammars.require(tools.structure, "tools", caller.tenant)
     return replace(
         sampling,
         structure=tools.structure,
@@ -172,10 +191,10 @@ async def _with_tools(
 
 
 async def _token_ids(
-    door: Door, prompt: str | list[int], vocab_size: int, specials: bool
+    model: ServedModel, prompt: str | list[int], vocab_size: int, specials: bool
 ) -> tuple[int, ...]:
     if isinstance(prompt, str):
-        return await door.prompts.encode_text(prompt, specials=specials)
+        return await model.prompts.encode_text(prompt, specials=specials)
     if max(prompt) >= vocab_size:
         raise InvalidRequest(f"token ids must be below {vocab_size}, not {max(prompt)}", "prompt")
     return tuple(prompt)
@@ -196,11 +215,13 @@ def _text_sampling(body: CompletionBody, num_prompt_tokens: int, max_len_tokens:
     )
 
 
-def _echo(door: Door, body: CompletionBody, given: str | list[int], ids: Sequence[int]) -> Echo:
+def _echo(
+    model: ServedModel, body: CompletionBody, given: str | list[int], ids: Sequence[int]
+) -> Echo:
     if not body.echo:
         return Echo()
-    text = given if isinstance(given, str) else door.prompts.decode(ids)
-    return Echo(text, door.prompts.decode(ids[:1]))
+    text = given if isinstance(given, str) else model.prompts.decode(ids)
+    return Echo(text, model.prompts.decode(ids[:1]))
 
 
 def _check_sampling(sampling: Sampling, vocab_size: int) -> None:

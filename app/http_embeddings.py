@@ -26,7 +26,7 @@ class EmbeddingBody(Wire):
 
 
 def embedding_routes(door: Door) -> APIRouter:
-    """The engine behind `door` runs a model that generates: it has no embeddings to give."""
+    """The engines behind `door` run models that generate: they have no embeddings to give."""
     router = APIRouter(prefix="/v1")
     generator = Annotated[Caller, Depends(requires(door, Scope.GENERATE))]
 
@@ -34,9 +34,10 @@ def embedding_routes(door: Door) -> APIRouter:
     async def embed(request: Request, caller: generator) -> Response:
         """Refused: the model generates text."""
         body = await parse_body(request, EmbeddingBody, door.limits.max_body_bytes)
-        door.model(body.model).ref(caller)
+        name = door.model(body.model)
+        name.ref(caller)
         raise InvalidRequest(
-            f"The model '{door.base_model}' generates text and has no embeddings.", "model"
+            f"The model '{name.base}' generates text and has no embeddings.", "model"
         )
 
     return router

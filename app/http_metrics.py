@@ -17,8 +17,15 @@ def metrics_routes(door: Door) -> APIRouter:
     @router.get("/metrics", dependencies=[Depends(requires(door, Scope.ADMIN))])
     async def scrape() -> Response:
         """Prometheus' text form; replicas that do not answer in time are left out."""
-        texts = await door.replica_metrics()
-        page = merged(door.metrics.render(), texts, door.metrics.door_id)
+        by_model = await door.replica_metrics()
+        texts = {key: text for group in by_model.values() for key, text in group.items()}
+        models = {key: name for name, group in by_model.items() for key in group}
+        page = merged(
+            door.metrics.render(),
+            texts,
+            door.metrics.door_id,
+            models if door.has_several else {},
+        )
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     return router

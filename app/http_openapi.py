@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app import http_answer_schemas as answers
+from app import http_audio_schemas as audio
+from app import http_watch_schemas as watch
 from app.http_adapter_versions import RollbackBody
 from app.http_chat_schemas import ChatBody
 from app.http_embeddings import EmbeddingBody
@@ -24,13 +26,16 @@ _REF = "#/components/schemas/{model}"
 _VERSION = "1"
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
+_FORM = "multipart/form-data"
 
 Model = type[BaseModel]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One route's bodies. `answer` None is no JSON; `chunk` is one event of a stream."""
+    """One route's bodies. `answer` None is no JSON; `chunk` is one event of a stream. `form` is a
+    multipart body with a file. `is_text`: the answer may be text, too.
+    """
 
     answer: Model | None = None
     body: Model | None = None
@@ -38,6 +43,8 @@ class Shape:
     example: Mapping[str, Any] | None = None
     errors: tuple[int, ...] = ()
     body_required: bool = True
+    form: Model | None = None
+    is_text: bool = False
 
 
 _MESSAGES = [{"role": "user", "content": "How do I boil an egg?"}]
@@ -65,11 +72,22 @@ SHAPES: Mapping[str, Shape] = {
         answers.DetokenizedText, DetokenizeBody, None, {"tokens": [1, 2, 3]}, _GENERATION
     ),
     "POST /v1/embeddings": Shape(None, EmbeddingBody, None, _EMBED, _GENERATION),
+    "POST /v1/audio/transcriptions": Shape(
+        audio.Transcription,
+        None,
+        audio.TranscriptionEvent,
+        None,
+        _GENERATION,
+        form=audio.TranscriptionForm,
+        is_text=True,
+    ),
     "GET /v1/models": Shape(answers.ModelPage, errors=_READING),
     "GET /v1/models/{model_id}": Shape(answers.ModelEntry, errors=_READING),
     "GET /healthz": Shape(answers.Status),
     "GET /readyz": Shape(answers.Status, errors=(500, 503)),
     "GET /metrics": Shape(errors=(401, 403, 500, 503)),
+    "GET /v1/replicas": Shape(watch.ReplicaPage, errors=(401, 403, 500, 503)),
+    "GET /v1/usage": Shape(watch.UsageAnswer, errors=(400, 401, 403, 500, 503)),
     "GET /v1/adapters": Shape(answers.AdapterPage, errors=_READING),
     f"GET {_ADAPTER}": Shape(answers.AdapterDetails, errors=_READING),
     f"PUT {_ADAPTER}": Shape(answers.AdapterEntry, errors=_CHANGING),
@@ -135,6 +153,9 @@ def _fill(operation: dict[str, Any], shape: Shape) -> None:
             "required": shape.body_required,
             "content": {_JSON: content},
         }
+    elif shape.form is not None:
+        content = {"schema": _ref(shape.form)}
+        operation["requestBody"] = {"required": True, "content": {_FORM: content}}
     elif operation["operationId"].startswith("publish"):
         operation["requestBody"] = _UPLOAD
     if shape.chunk is not None:
@@ -152,8 +173,9 @@ def _fill(operation: dict[str, Any], shape: Shape) -> None:
 
 def _content(shape: Shape) -> dict[str, Any]:
     if shape.answer is None:
-        return {"text/plain": {"schema": {"type": "string"}}}
+        return _TEXT_CONTENT
     content: dict[str, Any] = {_JSON: {"schema": _ref(shape.answer)}}
+    content |= _TEXT_CONTENT if shape.is_text else {}
     if shape.chunk is not None:
         name = shape.chunk.__name__
         content[_EVENTS] = {
@@ -182,7 +204,7 @@ def _ref(model: Model) -> dict[str, str]:
 
 
 def _schemas() -> dict[str, Any]:
-    asked = {shape.body for shape in SHAPES.values() if shape.body}
+    asked = {m for shape in SHAPES.values() for m in (shape.body, shape.form) if m}
     told = {m for shape in SHAPES.values() for m in (shape.answer, shape.chunk) if m}
     models = sorted(asked | told | {answers.ErrorAnswer, answers.Upload}, key=lambda m: m.__name__)
     mode: Literal["validation"] = "validation"
@@ -200,10 +222,12 @@ _TIMEOUT: Mapping[str, Any] = {
     "description": "How long the answer may take, in seconds; the server's own limit is the most.",
 }
 
+_TEXT_CONTENT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+
 _UPLOAD: dict[str, Any] = {
     "required": True,
     "content": {
-        "multipart/form-data": {"schema": _ref(answers.Upload)},
+        _FORM: {"schema": _ref(answers.Upload)},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }

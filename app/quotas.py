@@ -234,8 +234,10 @@ class Quotas:
 
 
 def _charge_of(ask: Ask) -> Charge:
-    sampling = ask.sampling
-    num_prompt_tokens = len(ask.prompt_token_ids)
     return charge_of(
-        ask.request_id, num_prompt_tokens, sampling.max_tokens, sampling.n, ask.caller.quota
+        ask.request_id,
+        ask.num_input_tokens,
+        ask.max_new_tokens,
+        ask.sampling.n,
+        ask.caller.quota,
     )

@@ -12,10 +12,12 @@ from ray.serve.schema import LoggingConfig
 
 from app.config import ServerSettings, Settings
 from app.ray_app import build
+from app.serve_environment import RAY_ENVIRONMENT
 from contracts.errors import EngineFailed
 
 _APP_NAME = "flora"
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Failed|Ready|Request)\b")
+_NICENESS = "RAY_worker_niceness"
 _OBJECT_STORE_BYTES = 256 * 1024**2
 
 
@@ -23,8 +25,7 @@ def start_cluster(
     settings: Settings, num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES
 ) -> None:
     """Start Ray, the HTTP front and, where it is wanted, the gRPC front."""
-    # Ray's workers give way to every other process (niceness 15); here they are the server.
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault(_NICENESS, RAY_ENVIRONMENT[_NICENESS])
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -97,6 +98,9 @@ def stop_cluster() -> None:
 
 
 def num_cpus_needed(settings: Settings) -> int:
-    """What the replicas reserve, or what the machine has, if that is more."""
-    reserved = settings.replica.num_replicas * settings.replica.num_cpus
+    """What as many replicas as there may be reserve, or what the machine has, if that is more."""
+    reserved = sum(
+        (model.scaling.max_replicas or model.num_replicas) * model.num_cpus
+        for model in settings.served_models
+    )
     return max(os.cpu_count() or 1, int(reserved + 1))

@@ -13,26 +13,20 @@ from ray.serve.handle import DeploymentHandle
 from adapter_cache.registry_guard import Guard
 from adapter_cache.remembering_registry import RememberingRegistry
 from app.access_policy import is_loopback, keys_required, make_authoriser
-from app.config import Settings, TuningSettings, WindowSettings
+from app.config import Settings, TuningSettings
 from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
 from app.door_telemetry import DoorTelemetry
-from app.gather import Gather, GatherLimits, WindowTuning
 from app.grpc_calls import GrpcCalls
 from app.grpc_door import GrpcDoor
 from app.http_api import create_app
-from app.prefetch import Prefetcher
-from app.prompts import Prompts
 from app.quota_ledger import MemoryLedger
 from app.quotas import Quotas
-from app.ray_bell import BatchBell
-from app.ray_dispatcher import RayDispatcher
+from app.ray_model import RayModel, SharedParts, window_tuning
 from app.redis_quota import RedisLedger
 from app.registry_rebuild import registry_guard
-from app.shaping import make_grammars, make_tools
+from app.routing_metrics import RoutingMetrics
 from app.stores import Stores, open_stores
-from app.waiting_room import RoomLimits
-from app.window import Window
 from contracts.errors import StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -42,10 +36,10 @@ _LEASE_SLACK_S = 5.0
 
 @serve.ingress()
 class RayDoor(GrpcDoor):
-    """One ingress process. `replica` is the handle of the replica deployment."""
+    """One ingress process. `replicas` are handles of a deployment a model, in the models' order."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, settings: Settings, replica: "DeploymentHandle[Any]"
+        self, settings: Settings, *replicas: "DeploymentHandle[Any]"
     ) -> None:
         self._stores = open_stores(settings.cache)
         self._cors_origins = settings.server.cors_origins
@@ -57,39 +51,29 @@ class RayDoor(GrpcDoor):
         self._names = make_names(settings, self._stores, guard)
         metrics.num_stale_answers = lambda: self._names.num_stale_answers
         self._quotas = make_quotas(settings, self._stores, metrics)
-        self._dispatcher = dispatcher = make_dispatcher(settings, replica, metrics)
-        self._prefetcher = Prefetcher(dispatcher)
-        # The only replica there is gets the group itself.
-        hints = self._prefetcher if settings.replica.num_replicas > 1 else None
-        self._window = Window(
-            self._names,
-            dispatcher,
-            store_timeout_s=settings.window.store_timeout_s,
+        shared = SharedParts(
+            names=self._names,
             guard=guard,
-            prefetcher=hints,
-            metrics=metrics,
             quotas=self._quotas,
-            observers=self._telemetry.observers,
-            spans=self._telemetry.spans,
+            telemetry=self._telemetry,
+            metrics=metrics,
+            routing_metrics=RoutingMetrics(metrics.registry),
         )
-        self._gather = make_gather(self._window, settings.window)
-        prompts = Prompts.load(settings.replica.model)
+        self._models = [
+            await RayModel.start(settings, model, handle, shared)
+            for model, handle in zip(settings.served_models, replicas, strict=True)
+        ]
         self._door = Door(
-            base_model=settings.base_model_name,
+            models=[model.served for model in self._models],
             store=self._stores.adapters,
-            dispatcher=dispatcher,
-            prompts=prompts,
-            gather=self._gather,
             limits=door_limits(settings),
             metrics=metrics,
             clock=time.time,
             new_id=lambda: uuid.uuid4().hex,
             guard=guard,
-            prefetcher=self._prefetcher,
             auth=make_authoriser(settings, self._stores, guard),
             access=self._telemetry.access,
-            grammars=make_grammars(settings),
-            tools=await make_tools(settings, prompts),
+            usage=self._telemetry.usage,
         )
         self._calls = GrpcCalls(self._door, near_only=is_loopback(settings.server.host))
 
@@ -102,19 +86,16 @@ class RayDoor(GrpcDoor):
 
         Raises ValueError for anything else, and then changes nothing.
         """
-        settings = TuningSettings(**(asdict(self._gather.tuning) | user_config))
-        self._gather.tune(window_tuning(settings))
+        before = self._models[0].gather.tuning
+        tuning = window_tuning(TuningSettings(**(asdict(before) | user_config)))
+        for model in self._models:
+            model.gather.tune(tuning)
 
     async def __del__(self) -> None:
         self._guarding.cancel()
-        self._gather.aclose()
-        await self._window.aclose()
-        await self._dispatcher.aclose()
+        await asyncio.gather(*(model.aclose() for model in self._models))
         await self._quotas.aclose()
-        await self._prefetcher.aclose()
         await self._names.close()
-        self._door.prompts.close()
-        await self._door.grammars.aclose()
         await self._telemetry.aclose()
         await self._stores.close()
 
@@ -125,16 +106,6 @@ async def _require_safe_eviction(stores: Stores) -> None:
         await stores.clients.require_safe_eviction()
     except StoreUnavailable as error:
         _LOG.warning("starting without the adapter registry: %s", error)
-
-
-def make_dispatcher(
-    settings: Settings, replica: "DeploymentHandle[Any]", metrics: DoorMetrics
-) -> RayDispatcher:
-    """The way to `replica`; its messages are counted."""
-    # Serve balances replicas by their calls, and groups in one stream would hide their load.
-    shares = settings.replica.num_replicas == 1
-    count = metrics.step_messages.inc
-    return RayDispatcher(replica, door=metrics.door_id, shares=shares, on_message=count)
 
 
 def make_names(settings: Settings, stores: Stores, guard: Guard) -> RememberingRegistry:
@@ -162,24 +133,14 @@ def door_limits(settings: Settings) -> DoorLimits:
         max_body_bytes=settings.server.max_body_bytes,
         request_timeout_s=settings.server.request_timeout_s,
         max_parallel_uploads=settings.upload.max_parallel,
+        max_audio_bytes=settings.server.max_audio_bytes,
+        max_parallel_clips=settings.server.max_parallel_clips,
         adapter=settings.upload.limits,
     )
 
 
-def make_gather(window: Window, settings: WindowSettings) -> Gather:
-    """The way into `window`, by Ray Serve's batching."""
-    room = RoomLimits(settings.max_waiting, settings.max_waiting_per_tenant)
-    limits = GatherLimits(settings.max_running, room)
-    return Gather(window, BatchBell(), window_tuning(settings), limits=limits)
-
-
-def window_tuning(settings: TuningSettings) -> WindowTuning:
-    """What of the window may change at run time."""
-    return WindowTuning(settings.max_batch_size, settings.wait_s, settings.adaptive)
-
-
-def door_app(settings: Settings, replica: serve.Application) -> serve.Application:
-    """The ingress over `replica`, ready for `serve.run`.
+def door_app(settings: Settings, *replicas: serve.Application) -> serve.Application:
+    """The ingress over `replicas`, a deployment a model, ready for `serve.run`.
 
     Raises InvalidRequest for settings that would let everybody in: here, and not in a process that
     Serve would start again and again.
@@ -195,4 +156,4 @@ def door_app(settings: Settings, replica: serve.Application) -> serve.Applicatio
         graceful_shutdown_wait_loop_s=0.2,
         ray_actor_options={"num_cpus": 0},
     )
-    return deployment.bind(settings, replica)
+    return deployment.bind(settings, *replicas)

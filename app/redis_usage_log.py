@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from adapter_cache.redis_connect import RedisClients
+from app.recent_usage import LoggedRecord
 from app.usage_log import UsageRecord
 
 _PAGE = 1000
@@ -23,7 +24,7 @@ _FIELDS = {
 
 
 class RedisUsageLog:
-    """A UsageSink over the servers of `clients`, which somebody else closes."""
+    """A UsageSink, and UsagePages, over the servers of `clients`, which somebody else closes."""
 
     def __init__(self, clients: RedisClients, key_prefix: str, *, max_records: int) -> None:
         self._clients = clients
@@ -66,8 +67,26 @@ class RedisUsageLog:
                 return
             start = f"({entries[-1][0].decode()}"
 
+    async def before(self, entry_id: str, count: int) -> list[LoggedRecord]:
+        """See UsagePages."""
+        async with self._clients.reading() as redis:
+            newest = f"({entry_id}" if entry_id else "+"
+            found: Any = await redis.xrevrange(self._key, max=newest, count=count)
+        return [_logged(*entry) for entry in found]
+
+    async def after(self, entry_id: str, count: int) -> list[LoggedRecord]:
+        """See UsagePages."""
+        async with self._clients.reading() as redis:
+            oldest = f"({entry_id}" if entry_id else "-"
+            found: Any = await redis.xrange(self._key, min=oldest, count=count)
+        return [_logged(*entry) for entry in found]
+
     def __repr__(self) -> str:
         return f"<RedisUsageLog {self._key!r}>"
+
+
+def _logged(entry_id: bytes, entry: dict[bytes, bytes]) -> LoggedRecord:
+    return LoggedRecord(entry_id.decode(), from_fields(entry))
 
 
 def to_fields(record: UsageRecord) -> dict[Any, Any]:

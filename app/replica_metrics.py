@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,12 +11,19 @@ from prometheus_client.samples import Sample
 _LOG = logging.getLogger(__name__)
 
 LABEL = "replica"
+MODEL_LABEL = "model"
 DOOR_LABEL = "door"
 
 
-def merged(own: bytes, replicas: Mapping[str, bytes], door_id: str = "") -> bytes:
+def merged(
+    own: bytes,
+    replicas: Mapping[str, bytes],
+    door_id: str = "",
+    models: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     """`own` text with `door_id`, if any, as the label `door`; each replica's with its id as
-    `replica`. A scrape reaches one door of several, and their counts must not be mixed up.
+    `replica` and, where `models` has one by that id, its model as `model`. A scrape reaches one
+    door of several, and their counts must not be mixed up.
 
     Prometheus refuses a page that names a family twice, so that equal ones become one. A text that
     cannot be read, or that gives a family another type, is left out as far as that goes.
@@ -26,7 +34,8 @@ def merged(own: bytes, replicas: Mapping[str, bytes], door_id: str = "") -> byte
     _add(families, own, {DOOR_LABEL: door_id} if door_id else {})
     for replica_id, text in sorted(replicas.items()):
         try:
-            _add(families, text, {LABEL: replica_id})
+            model = {MODEL_LABEL: models[replica_id]} if replica_id in models else {}
+            _add(families, text, {LABEL: replica_id, **model})
         except ValueError as error:
             _LOG.warning("metrics of replica %s cannot be read: %s", replica_id, error)
     return generate_latest(_Page(families.values()))

@@ -55,8 +55,11 @@ class RequestLife:
             _tell(observer.began, ask.request_id, ask.caller)
 
     def push(self, delta: TokenDelta) -> None:
-        """One delta of the step at hand; nothing is counted after the end."""
-        if self.is_over:
+        """One delta of the step at hand; nothing is counted after the end.
+
+        That the engine has the request is nothing for its reader.
+        """
+        if self.is_over or delta.entered:
             return
         self.stream.push(delta)
         if delta.error is None:
@@ -84,7 +87,7 @@ class RequestLife:
         first_at_s = self._first_at_s
         end = RequestEnd(
             outcome=self._outcome(),
-            num_prompt_tokens=len(self.ask.prompt_token_ids),
+            num_prompt_tokens=self.ask.num_input_tokens,
             num_cached_tokens=self._num_cached_tokens,
             num_generated_tokens=self._num_generated_tokens,
             ttft_s=None if first_at_s is None else first_at_s - self._began_at_s,

@@ -1,27 +1,36 @@
-"""What a door needs for structured output and tools, as its settings want it."""
+"""What a door needs for structured output, tools and speech, as its settings want it."""
 
 import asyncio
+from dataclasses import replace
 
-from app.config import Settings
+from app.config import ServerSettings
 from app.grammar_judge import GrammarJudge, worker_command
 from app.prompts import Prompts
 from app.structure import GrammarCheck, NoGrammars, NoTools, ToolParsing
+from flora.speech.vocabulary import SpeechVocabulary, suppressed_tokens
+from replicas.config import ReplicaConfig
 
 
-def make_grammars(settings: Settings) -> GrammarCheck:
+def make_grammars(model: ReplicaConfig, server: ServerSettings) -> GrammarCheck:
     """A judge whose worker is on its way; the engine `echo` keeps to no grammar."""
-    if settings.replica.engine == "echo":
+    if model.engine == "echo":
         return NoGrammars()
-    judge = GrammarJudge(worker_command(settings.replica.model, settings.server.grammar_timeout_s))
+    judge = GrammarJudge(worker_command(model.model, server.grammar_timeout_s))
     judge.start()
     return judge
 
 
-async def make_tools(settings: Settings, prompts: Prompts) -> ToolParsing:
+def make_speech(model: ReplicaConfig, prompts: Prompts) -> SpeechVocabulary | None:
+    """What steers a model that listens; None for all others."""
+    found = SpeechVocabulary.of(prompts.tokenizer)
+    return None if found is None else replace(found, suppressed=suppressed_tokens(model.model))
+
+
+async def make_tools(model: ReplicaConfig, server: ServerSettings, prompts: Prompts) -> ToolParsing:
     """vLLM's parser, loaded on a thread. Raises InvalidRequest for a parser that is unknown."""
-    if settings.replica.engine == "echo" or not settings.server.tool_parser:
+    if model.engine == "echo" or not server.tool_parser:
         return NoTools()
-    return await asyncio.to_thread(_load, settings.server.tool_parser, prompts)
+    return await asyncio.to_thread(_load, server.tool_parser, prompts)
 
 
 def _load(tool_parser: str, prompts: Prompts) -> ToolParsing:

@@ -1,6 +1,6 @@
 """The wire form of text completions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,8 @@ import orjson
 
 from app.answer_format import EVENT_END, EVENT_START, AnswerHead, Collected, Usage
 from contracts.generation import TokenDelta, TokenLogprob
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class TextFormat:
 
     `choice` counts through the prompts: prompt p's j-th answer is p * n + j. `echoes` holds one
     per prompt; an echo stands before the first token of every choice. `prompt_only` (echo with
-    `max_tokens` 0) drops the one token that the engine has to make.
+    `max_tokens` 0) drops the one token that the engine has to make. `prompts_token_ids`, one entry
+    per prompt, are for a client that wants to see all tokens.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TextFormat:
         include_usage: bool,
         logprobs: bool,
         prompt_only: bool = False,
+        prompts_token_ids: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self._head = head
         self._n = num_choices // len(echoes)
@@ -42,6 +46,7 @@ class TextFormat:
         self._include_usage = include_usage
         self._logprobs = logprobs
         self._prompt_only = prompt_only
+        self._prompts = prompts_token_ids
         self._started = [False] * num_choices
         self._offsets = [0] * num_choices
         self._prompt_logprobs: dict[int, tuple[TokenLogprob | None, ...]] = {}
@@ -59,10 +64,12 @@ class TextFormat:
 
     def event(self, choice: int, delta: TokenDelta) -> bytes:
         """See AnswerFormat."""
+        is_first = not self._started[choice]
         text, logprobs = self._take(choice, delta)
-        if delta.finish_reason is None and logprobs is None:
+        if self._prompts is None and delta.finish_reason is None and logprobs is None:
             return self._start[choice] + orjson.dumps(text) + self._end if text else b""
-        return self._chunk(choice, text, logprobs, delta.finish_reason)
+        ids = self._ids(choice, delta.token_ids, with_prompt=is_first)
+        return self._chunk(choice, text, logprobs, delta.finish_reason, ids)
 
     def usage_event(self, usage: Usage) -> bytes:
         """See AnswerFormat."""
@@ -78,7 +85,8 @@ class TextFormat:
             parts = [self._take(index, delta) for delta in choice.deltas]
             text = "".join(part for part, _ in parts)
             logprobs = _joined([part for _, part in parts if part]) if self._logprobs else None
-            items.append(self._choice(index, text, logprobs, choice.finish_reason))
+            ids = self._ids(index, choice.token_ids, with_prompt=True)
+            items.append(self._choice(index, text, logprobs, choice.finish_reason, ids))
         return orjson.dumps({**self._top(), "choices": items, "usage": usage.to_dict()})
 
     def _take(self, choice: int, delta: TokenDelta) -> tuple[str, dict[str, Any] | None]:
@@ -101,23 +109,47 @@ class TextFormat:
         self._offsets[choice] += len(text)
         return text, entry
 
+    def _ids(
+        self, choice: int, token_ids: Sequence[int], *, with_prompt: bool
+    ) -> Mapping[str, Any]:
+        """What a choice says of its tokens; nothing where the client does not ask for them."""
+        if self._prompts is None:
+            return _NOTHING
+        return {
+            "prompt_token_ids": self._prompts[choice // self._n] if with_prompt else None,
+            "token_ids": () if self._prompt_only else token_ids,
+        }
+
     def _top(self) -> dict[str, Any]:
         return self._head.top("text_completion")
 
     def _choice(
-        self, choice: int, text: str, logprobs: Any, finish_reason: str | None
+        self,
+        choice: int,
+        text: str,
+        logprobs: Any,
+        finish_reason: str | None,
+        ids: Mapping[str, Any],
     ) -> dict[str, Any]:
         return {
             "index": choice,
             "text": text,
             "logprobs": logprobs,
             "finish_reason": finish_reason,
+            **ids,
         }
 
-    def _chunk(self, choice: int, text: str, logprobs: Any, finish_reason: str | None) -> bytes:
+    def _chunk(
+        self,
+        choice: int,
+        text: str,
+        logprobs: Any,
+        finish_reason: str | None,
+        ids: Mapping[str, Any] = _NOTHING,
+    ) -> bytes:
         chunk = {
             **self._top(),
-            "choices": [self._choice(choice, text, logprobs, finish_reason)],
+            "choices": [self._choice(choice, text, logprobs, finish_reason, ids)],
         }
         if self._include_usage:
             chunk["usage"] = None

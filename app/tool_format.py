@@ -33,10 +33,10 @@ class ToolFormat:
         """See AnswerFormat."""
         said = self._readers[choice].take(delta)
         self._has_called[choice] = self._has_called[choice] or "tool_calls" in said
-        if not said and delta.finish_reason is None and not delta.logprobs:
+        if not said and self._chat.is_silent(delta):
             return b""
         finish_reason = self._finish_reason(delta.finish_reason, self._has_called[choice])
-        return self._chat.chunk(choice, said, [delta], finish_reason)
+        return self._chat.chunk(choice, said, delta, finish_reason)
 
     def usage_event(self, usage: Usage) -> bytes:
         """See AnswerFormat."""
@@ -48,8 +48,7 @@ class ToolFormat:
         return self._chat.whole(items, usage)
 
     def _item(self, index: int, choice: Collected) -> dict[str, Any]:
-        token_ids = [token_id for delta in choice.deltas for token_id in delta.token_ids]
-        parsed = self._readers[index].whole(choice.text, token_ids)
+        parsed = self._readers[index].whole(choice.text, choice.token_ids)
         said: dict[str, Any] = {"content": parsed.content}
         if parsed.tool_calls:
             said["tool_calls"] = parsed.tool_calls

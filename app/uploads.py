@@ -3,12 +3,11 @@
 import asyncio
 
 from app.door import Door
-from contracts.adapters import ADAPTER_NAME, AdapterManifest, TenantId
-from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest
+from app.served_model import ServedModel
+from contracts.adapters import ADAPTER_NAME, AdapterManifest, AdapterRef, TenantId
+from contracts.errors import AdapterTooLarge, InvalidAdapter, InvalidRequest, WrongBaseModel
 from flora.adapter_config import AdapterLimits
-from flora.adapter_files import read_adapter
-from flora.codec import CompiledAdapter, compile_adapter
-from flora.layout import AdapterLayout
+from flora.upload import compile_upload
 
 
 class Upload:
@@ -49,12 +48,23 @@ def require_adapter_name(name: str) -> None:
 
 
 async def publish_upload(
-    door: Door, tenant: TenantId, name: str, weights: bytes, config: bytes | None
+    door: Door,
+    model: ServedModel,
+    tenant: TenantId,
+    name: str,
+    weights: bytes,
+    config: bytes | None,
 ) -> AdapterManifest:
-    """Compile and publish an upload as the tenant's own. Raises InvalidAdapter, NotReady."""
-    layout = await door.layout()
+    """Compile an upload for `model` and publish it as the tenant's own.
+
+    Raises InvalidAdapter, WrongBaseModel where the name is an adapter's of another model, NotReady.
+    """
+    layout, lora = await model.layout(), await model.lora_layout()
+    await _require_own_name(door, model, tenant, name)
     async with door.uploads.compiling:
-        compiled = await asyncio.to_thread(_compile, layout, weights, config, door.limits.adapter)
+        compiled = await asyncio.to_thread(
+            compile_upload, layout, lora, weights, config, door.limits.adapter
+        )
     return await door.store.publish(
         tenant,
         name,
@@ -67,7 +77,14 @@ async def publish_upload(
     )
 
 
-def _compile(
-    layout: AdapterLayout, weights: bytes, config: bytes | None, limits: AdapterLimits
-) -> CompiledAdapter:
-    return compile_adapter(layout, read_adapter(weights, config, limits), limits)
+async def _require_own_name(door: Door, model: ServedModel, tenant: TenantId, name: str) -> None:
+    """A name has one model at a time: its users would get another's errors otherwise."""
+    before = await door.store.describe(AdapterRef(tenant, name)) if door.has_several else None
+    if before is None or before.base_fingerprint == model.fingerprint:
+        return
+    other = await door.model_of(before)
+    if before.base_fingerprint == other.fingerprint:
+        raise WrongBaseModel(
+            f"'{name}' is an adapter of '{other.name}': delete it first, or choose another name",
+            "name",
+        )

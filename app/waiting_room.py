@@ -36,9 +36,9 @@ class Guest:
     @property
     def cost(self) -> float:
         """What it takes of its tenant's share."""
-        sampling = self.ask.sampling
-        num_tokens = len(self.ask.prompt_token_ids) + sampling.max_tokens * sampling.n
-        return num_tokens / self.ask.caller.weight
+        ask = self.ask
+        num_tokens = ask.num_input_tokens + ask.max_new_tokens * ask.sampling.n
+        return num_tokens / ask.caller.weight
 
 
 @dataclass(slots=True)

@@ -37,9 +37,10 @@ class Resolver(Protocol):
 
     async def resolve(
         self, refs: Sequence[AdapterRef]
-    ) -> Sequence[AdapterKey | StoreUnavailable | None]:
+    ) -> Sequence[AdapterKey | ServingError | None]:
         """Keys of `refs`, in their order; None where an adapter is unknown, the error where nobody
-        can say now. Raises StoreUnavailable when that is so for all of them.
+        can say now, or where it is for another model. Raises StoreUnavailable when nobody can say
+        of any.
         """
         ...
 
@@ -78,7 +79,7 @@ class Window:
         self._store_timeout_s = store_timeout_s
         self._base_wait_s = base_wait_s
         self.metrics = metrics or DoorMetrics()
-        self.metrics.running.set_function(lambda: len(self._running))
+        self.metrics.running.append(lambda: len(self._running))
         self._tasks: set[asyncio.Task[None]] = set()
         self._quotas = quotas
         self._observers = (*observers, *([] if quotas is None else [quotas]))

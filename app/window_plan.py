@@ -8,10 +8,10 @@ from app.ask import Ask
 from app.model_name import unknown_model
 from app.quota import Verdict
 from contracts.adapters import BASE, AdapterKey, AdapterRef
-from contracts.errors import ServingError, StoreUnavailable
+from contracts.errors import ServingError
 from contracts.generation import GenerateRequest
 
-Found = Mapping[AdapterRef, AdapterKey | StoreUnavailable | None] | ServingError
+Found = Mapping[AdapterRef, AdapterKey | ServingError | None] | ServingError
 """What the store knows of each ref, or how it failed to answer."""
 _NO_VERDICTS: Mapping[str, Verdict] = MappingProxyType({})
 
