@@ -31,7 +31,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.record import summarise, write_record
-from benchmarks.tenants import Tally, Tenants, running
+from benchmarks.tenant_load import Tally, Tenants, running
 from replicas.config import ReplicaConfig
 from replicas.fair_gate import FairGate
 from replicas.fair_limits import FairLimits

@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.paper_plot import draw_paper
 from benchmarks.record import RESULTS
 
 _OURS, _OTHERS, _BASE = "#0072b2", "#999999", "#000000"
@@ -105,8 +106,34 @@ def draw_popularity(record: Record) -> Figure:
     return figure
 
 
+def draw_simulator(record: Record) -> Figure:
+    """Where repeated requests find their adapters, and how long first tokens take, by router."""
+    metrics = record["metrics"]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axes, count in zip(figure.subplots(1, 2, sharex=True), (100, 1000), strict=True):
+        ends = "_reuse_device_hit_rate"
+        names = [n for n in metrics if n.startswith(f"zipf_{count}_") and n.endswith(ends)]
+        for place, name in enumerate(names):
+            router = name.removeprefix(f"zipf_{count}_").removesuffix(ends)
+            wait_ms = metrics[f"zipf_{count}_{router}_ttft_p99_s"] * 1e3
+            is_ours = router.startswith("flora")
+            colour = _OURS if is_ours else _BASE if router == "oracle" else _OTHERS
+            axes.scatter(metrics[name], wait_ms, color=colour)
+            title = router.replace("_", " ")
+            offset = (4, -10 if place % 2 else 4)  # neighbours are often alike
+            axes.annotate(title, (metrics[name], wait_ms), offset, textcoords="offset points")
+        axes.set_yscale("log")
+        axes.set_xlim(0, 1.3)
+        axes.set_title(f"{count} replicas", fontsize=9)
+        axes.set_xlabel("repeated requests with their adapter on the device")
+    figure.axes[0].set_ylabel("p99 time to first token, ms")
+    return figure
+
+
 PICTURES: Mapping[str, Callable[[Record], Figure]] = {
+    "paper-cpu": draw_paper,
     "popularity": draw_popularity,
+    "simulator": draw_simulator,
     "stack": draw_stack,
 }
 """By record."""

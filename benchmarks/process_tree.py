@@ -64,6 +64,14 @@ def use_by_role(server: psutil.Process) -> dict[str, Use]:
     return {role: _sum(uses) for role, uses in found.items()}
 
 
+def processes_by_role(server: psutil.Process) -> dict[str, list[psutil.Process]]:
+    """`server`'s family, itself left out, by role."""
+    found: dict[str, list[psutil.Process]] = defaultdict(list)
+    for process in server.children(recursive=True):
+        found[role_of(_command_line(process))].append(process)
+    return found
+
+
 def cpu_between(before: Mapping[str, Use], after: Mapping[str, Use]) -> dict[str, float]:
     """CPU seconds by role from one reading to the next."""
     return {

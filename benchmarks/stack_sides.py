@@ -60,13 +60,13 @@ class ServerSide:
     ) -> None:
         self.name = name
         self._address = address
-        self._models = models
+        self.models = models
         self._ask_together = ask_together
 
     async def run(self, load: Load, seed: int) -> Pass:
         """See Side. Raises RuntimeError where an answer is not as long as it should be."""
         asks = [
-            Ask(self._models[i % len(self._models)], tuple(prompt), load.num_output_tokens)
+            Ask(self.models[i % len(self.models)], tuple(prompt), load.num_output_tokens)
             for i, prompt in enumerate(load.prompts(seed))
         ]
         answers, elapsed_s = await self._ask_together(self._address, asks)

@@ -82,7 +82,8 @@ class FloraSide:
             for delta in batch.deltas:
                 if delta.error is not None:
                     raise delta.error
-                yield perf_counter(), len(delta.token_ids)
+                if not delta.entered:
+                    yield perf_counter(), len(delta.token_ids)
 
 
 class LoraSide:

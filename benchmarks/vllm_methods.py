@@ -71,7 +71,7 @@ class Method:
 
     async def layout(self) -> AdapterLayout:
         """The row layout of a fLoRA engine."""
-        (layout,) = await self._llm.collective_rpc("flora_layout_json")
+        layout, *_ = await self._llm.collective_rpc("flora_layout_json")
         return AdapterLayout.from_json(layout)
 
     async def tokens_per_s(self, load: Load, seed: int) -> float:
@@ -128,7 +128,7 @@ class Method:
 
     async def activation_hold_s(self) -> list[float]:
         """How long each slot activation since the last call held the engine loop."""
-        (held,) = await self._llm.collective_rpc("flora_activation_hold_s")
+        held, *_ = await self._llm.collective_rpc("flora_activation_hold_s")
         return list(held)
 
     async def load_round_trip_s(self) -> list[float]:

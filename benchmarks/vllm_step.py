@@ -78,6 +78,7 @@ class ScaledProducts:
             layout.beta_offset(group),
             layout.alpha_offset(group),
             out_features,
+            False,  # unbounded, as most layers are
             self._state.id,
             group,
         )
