@@ -1,0 +1,1 @@
+"""Load on a server from outside, over HTTP and gRPC: locust users, shapes of load, reports."""
