@@ -25,6 +25,7 @@ _FIELDS = (
     *("top_logprobs", "logit_bias", "presence_penalty", "repetition_penalty", "min_tokens"),
     *("stream", "stream_options", "echo", "best_of", "user", "tools", "tool_choice"),
     *("response_format", "ignore_eos", "version", "tokens", "priority", "\x00", "\ud800"),
+    *("resume_token_ids", "return_token_ids"),
 )
 _TEXTS = ("", "\x00", "\ud800", "\U0010ffff" * 50, "a" * 3000, "tiny:../../etc/passwd", "tiny:\x00")
 

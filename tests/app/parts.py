@@ -2,14 +2,11 @@
 
 import asyncio
 import itertools
-import socket
-import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import httpx
-import uvicorn
-from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -22,11 +19,14 @@ from app.door import Door, DoorLimits
 from app.door_metrics import DoorMetrics
 from app.gather import Gather, GatherLimits, TimerBell, WindowTuning
 from app.http_api import create_app
+from app.own_adapters import OwnAdapters
 from app.prefetch import Prefetcher
 from app.prompts import Prompts
 from app.quotas import Quotas
+from app.recent_usage import MemoryPages, RecentUsage, UsagePages
 from app.request_spans import RequestSpans
-from app.window import Window
+from app.served_model import ServedModel
+from app.window import Resolver, Window
 from contracts.adapters import DEFAULT_TENANT, AdapterKey, AdapterManifest, TenantId
 from contracts.errors import EngineFailed
 from contracts.generation import (
@@ -42,12 +42,14 @@ from contracts.replica import ReplicaInfo
 from contracts.tracing import NO_TRACER, Tracer
 from flora.adapter_files import read_adapter, write_adapter
 from flora.codec import compile_adapter
+from flora.layout import AdapterLayout
 from tests.flora.adapters import LIMITS, make_adapter
 from tests.flora.layouts import make_layout
 
 BASE = "tiny"
 MAX_LEN = 512
 VOCAB = 258
+NOW_S = 1_700_000_000.5
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
     "{{ raise_exception('system must come first') }}{% endif %}"
@@ -67,12 +69,21 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 class CountingReplica:
-    """Says "<adapter><step> " at each step, to `max_tokens`; adapter "broken" fails its request,
-    "crash" the whole group at its second step, "deaf" ends it without a finish; only "polite"
-    finishes with "stop"."""
+    """Says "<adapter><step> " at each step, behind what is resumed, to `max_tokens`; adapter
+    "broken" fails its request, "crash" the whole group at its second step, "deaf" ends it without
+    a finish; only "polite" finishes with "stop"."""
 
-    def __init__(self, step_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        step_s: float = 0.0,
+        layout: AdapterLayout | None = None,
+        replica_id: str = "r0",
+        lora_rank: int = 0,
+    ) -> None:
         self.step_s = step_s
+        self.layout = layout or make_layout()
+        self.lora_json = replace(self.layout, max_rank=lora_rank).to_json() if lora_rank else ""
+        self.replica_id = replica_id
         self.groups: list[tuple[GenerateRequest, ...]] = []
         self.cancelled: set[str] = set()
         self.prefetched: list[tuple[AdapterKey, ...]] = []
@@ -99,14 +110,15 @@ class CountingReplica:
     def _step(self, requests: Sequence[GenerateRequest], step: int) -> list[TokenDelta]:
         deltas = []
         for index, request in enumerate(requests):
-            over = step >= request.sampling.max_tokens or request.request_id in self.cancelled
+            at = step + len(request.resumed_token_ids)
+            over = at >= request.sampling.max_tokens or request.request_id in self.cancelled
             if over:
                 continue
             if request.adapter.name == "broken":
                 deltas.append(TokenDelta(index, error=EngineFailed("no such luck")))
                 continue
             choices = range(request.sampling.n)
-            deltas.extend(_delta(index, choice, step, request) for choice in choices)
+            deltas.extend(_delta(index, choice, at, request) for choice in choices)
         return deltas
 
     async def cancel(self, request_ids: tuple[str, ...]) -> None:
@@ -115,7 +127,8 @@ class CountingReplica:
     async def describe(self) -> ReplicaInfo:
         if not self.ready:
             await asyncio.sleep(3600)
-        return ReplicaInfo(BASE, MAX_LEN, VOCAB, 8, make_layout().to_json())
+        layout_json = self.layout.to_json()
+        return ReplicaInfo(BASE, MAX_LEN, VOCAB, 8, layout_json, lora_layout_json=self.lora_json)
 
     async def prefetch(self, keys: tuple[AdapterKey, ...]) -> None:
         self.prefetched.append(keys)
@@ -124,7 +137,7 @@ class CountingReplica:
         if not self.ready:
             await asyncio.sleep(3600)
         return (
-            "r0",
+            self.replica_id,
             b"# HELP fetches_total Fetches.\n# TYPE fetches_total counter\nfetches_total 7\n",
         )
 
@@ -157,6 +170,54 @@ def _logprob(token_id: int, text: str, num_top: int) -> TokenLogprob:
     return TokenLogprob(token_id, text, -0.25, top)
 
 
+@dataclass
+class SharedParts:
+    """What the models of a test's door have in common."""
+
+    metrics: DoorMetrics
+    access: AccessLog
+    spans: RequestSpans
+    guard: Guard | None
+    quotas: Quotas | None
+    bases: dict[str, str] = field(default_factory=dict)
+
+
+def make_model(
+    name: str,
+    replica: Replica,
+    store: Resolver,
+    shared: SharedParts,
+    *,
+    wait_s: float = 0.0,
+    gather_limits: GatherLimits | None = None,
+    ready_timeout_s: float = 0.2,
+    metrics_timeout_s: float = 0.5,
+) -> ServedModel:
+    dispatcher = LocalDispatcher(replica)
+    prefetcher = Prefetcher(dispatcher)
+    window = Window(
+        store,
+        dispatcher,
+        store_timeout_s=0.2,
+        guard=shared.guard,
+        prefetcher=prefetcher,
+        metrics=shared.metrics,
+        observers=(shared.access, shared.spans),
+        quotas=shared.quotas,
+        spans=shared.spans,
+    )
+    return ServedModel(
+        name,
+        dispatcher=dispatcher,
+        prompts=Prompts(make_tokenizer()),
+        gather=Gather(window, TimerBell(), WindowTuning(32, wait_s), limits=gather_limits),
+        bases=shared.bases,
+        prefetcher=prefetcher,
+        ready_timeout_s=ready_timeout_s,
+        metrics_timeout_s=metrics_timeout_s,
+    )
+
+
 def make_door(
     replica: Replica | None = None,
     store: AdapterStore | None = None,
@@ -167,47 +228,51 @@ def make_door(
     guard: Guard | None = None,
     auth: Authoriser | None = None,
     tracer: Tracer = NO_TRACER,
+    more: Mapping[str, Replica] = MappingProxyType({}),
+    usage: UsagePages | None = None,
+    **timeouts: float,
 ) -> Door:
+    """`replica` runs the model BASE; `more` are further models by name."""
     store = store or MemoryStore()
-    dispatcher = LocalDispatcher(replica or CountingReplica())
-    prefetcher = Prefetcher(dispatcher)
     metrics = DoorMetrics()
     access = AccessLog(metrics.registry, tracer)
-    spans = RequestSpans(tracer)
-    window = Window(
-        store,
-        dispatcher,
-        store_timeout_s=0.2,
-        guard=guard,
-        prefetcher=prefetcher,
-        metrics=metrics,
-        observers=(access, spans),
-        quotas=quotas,
-        spans=spans,
-    )
+    shared = SharedParts(metrics, access, RequestSpans(tracer), guard, quotas)
+    replicas = {BASE: replica or CountingReplica(), **more}
     ids = itertools.count()
     return Door(
-        base_model=BASE,
+        models=[
+            make_model(
+                name,
+                each,
+                OwnAdapters(store, name, shared.bases) if more else store,
+                shared,
+                wait_s=wait_s,
+                gather_limits=gather_limits,
+                **timeouts,
+            )
+            for name, each in replicas.items()
+        ],
         store=store,
-        dispatcher=dispatcher,
-        prompts=Prompts(make_tokenizer()),
-        gather=Gather(window, TimerBell(), WindowTuning(32, wait_s), limits=gather_limits),
-        limits=limits or DoorLimits(ready_timeout_s=0.2),
+        limits=limits or DoorLimits(),
         metrics=metrics,
-        clock=lambda: 1_700_000_000.5,
+        clock=lambda: NOW_S,
         new_id=lambda: f"id{next(ids)}",
         guard=guard,
-        prefetcher=prefetcher,
         auth=auth,
         access=access,
+        usage=RecentUsage(usage or MemoryPages(), lambda: NOW_S),
     )
 
 
 async def publish(
-    store: AdapterStore, name: str, tenant: TenantId = DEFAULT_TENANT, seed: int = 0
+    store: AdapterStore,
+    name: str,
+    tenant: TenantId = DEFAULT_TENANT,
+    seed: int = 0,
+    layout: AdapterLayout | None = None,
 ) -> AdapterManifest:
     """A test adapter under `name`; another `seed` gives other bytes."""
-    layout = make_layout()
+    layout = layout or make_layout()
     weights, config = write_adapter(make_adapter(layout, seed=seed), "float32")
     made = compile_adapter(layout, read_adapter(weights, config, LIMITS), LIMITS)
     return await store.publish(
@@ -226,42 +291,3 @@ def make_client(door: Door) -> httpx.AsyncClient:
     """Straight into the application, without a socket."""
     transport = httpx.ASGITransport(create_app(door), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://door", timeout=20)
-
-
-@asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
-    """`app` behind a real port; gives its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    running = asyncio.ensure_future(server.serve(sockets=[listener]))
-    try:
-        while not server.started:  # noqa: ASYNC110 (uvicorn has no event to wait for)
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await running
-        listener.close()
-
-
-@contextmanager
-def serving_in_a_thread() -> Iterator[str]:
-    """A fresh door behind a real port, for tests that block; gives its address."""
-    addresses: list[str] = []
-    started, stop = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with serving(create_app(make_door())) as address:
-            addresses.append(address)
-            started.set()
-            await asyncio.to_thread(stop.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    try:
-        assert started.wait(20)
-        yield addresses[0]
-    finally:
-        stop.set()
-        thread.join()

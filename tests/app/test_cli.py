@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from app import cli, cli_options
 from contracts.errors import InvalidRequest
 from flora.adapter_files import write_adapter
-from tests.app.parts import serving_in_a_thread
+from tests.app.serving import serving_in_a_thread
 from tests.flora.adapters import make_adapter, make_bytes
 from tests.flora.layouts import make_layout
 
@@ -138,8 +138,8 @@ def test_bad_settings_stop_the_start(words: list[str], monkeypatch: pytest.Monke
 def test_every_command_has_help() -> None:
     runner = CliRunner()
     for words in (
-        [], ["serve"], ["train"], ["bench"], ["models", "prepare"], ["adapters", "push"],
-        ["adapters", "list"], ["adapters", "show"], ["adapters", "delete"],
+        [], ["serve"], ["train"], ["import"], ["bench"], ["models", "prepare"],
+        ["adapters", "push"], ["adapters", "list"], ["adapters", "show"], ["adapters", "delete"],
         ["adapters", "rollback"], ["adapters", "pin"], ["adapters", "unpin"],
         ["adapters", "prefetch"], ["adapters", "rebuild"], ["adapters", "gc"],
     ):  # fmt: skip

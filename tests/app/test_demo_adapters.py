@@ -12,7 +12,7 @@ from app.api_client import ApiClient
 from app.demo_adapters import find_adapters, grpc_snippet, publish_adapters, snippets
 from app.protos.flora.v1.flora_pb2 import GenerateRequest
 from contracts.errors import CallerError, InvalidAdapter, NotReady
-from tests.app.parts import serving_in_a_thread
+from tests.app.serving import serving_in_a_thread
 from tests.flora.adapters import make_bytes
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from app.config import Settings, load_settings
 from app.door_metrics import DoorMetrics
 from app.door_telemetry import DoorTelemetry
 from app.replica_metrics import merged
+from app.routing_metrics import RoutingMetrics
 from app.stores import open_stores
 from app.telemetry import start_telemetry
+from contracts.replica import SlotReport
 from contracts.tracing import NO_TRACER
 from replicas.assembly import Assembly
 from replicas.echo_engine import EchoEngine
@@ -38,8 +41,15 @@ async def door(settings: Settings) -> AsyncIterator[DoorMetrics]:
     await stores.close()
 
 
+class LoraEngine(EchoEngine):
+    """Counts LoRA slots, too."""
+
+    async def slots(self) -> SlotReport:
+        return replace(await super().slots(), lora=SlotReport(2, 1, 5, 6, 7))
+
+
 async def replica_page(cache: CacheConfig) -> bytes:
-    assembly = Assembly(EchoEngine(), cache)
+    assembly = Assembly(LoraEngine(), cache)
     try:
         return await assembly.metrics.render()
     finally:
@@ -54,6 +64,7 @@ def families(page: bytes) -> Iterator[tuple[str, str]]:
 
 
 async def test_metrics_are_documented_and_no_others(door: DoorMetrics, settings: Settings) -> None:
+    RoutingMetrics(door.registry)
     page = merged(door.render(), {"r": await replica_page(settings.cache)}, "d")
     rows = re.findall(r"^\| `(flora_\w+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows))
@@ -64,6 +75,7 @@ def test_labels_are_documented() -> None:
     rows = re.findall(r"^\| `flora_\w+` \| \w+ \| ([^|]*) \|", DOCS.read_text(), re.MULTILINE)
     assert {label for cell in rows for label in re.findall(r"\w+", cell)} == {
         *("protocol", "route", "status", "outcome", "bound", "limit"),
+        *("why", "error"),
         *("tenant", "kind", "tier", "result"),
     }
 

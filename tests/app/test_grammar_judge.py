@@ -95,6 +95,30 @@ async def test_the_queue_is_bounded(tmp_path: Path) -> None:
     await judge.aclose()
 
 
+async def test_requests_for_the_same_structure_wait_together(tmp_path: Path) -> None:
+    judge = make_judge(tmp_path, max_waiting=2)
+    structures = [regex("good"), regex("other")] * 20
+    waiting = [asyncio.ensure_future(judge.require(s, "x", ME)) for s in structures]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[1:] == [None] * 39
+    assert asked(tmp_path) == ["good", "other"]
+    assert "tenants=0" in repr(judge)
+    await judge.aclose()
+
+
+async def test_an_end_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    judge = make_judge(tmp_path)
+    await judge.require(regex("good"), "x", ME)
+    waiting = asyncio.ensure_future(judge.require(regex("slow"), "x", ME))
+    await asyncio.sleep(0.05)
+    await judge.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert "tenants=0" in repr(judge)
+
+
 async def test_a_tenant_with_many_delays_another_by_one_at_most(tmp_path: Path) -> None:
     judge = make_judge(tmp_path)
     await judge.require(regex("first"), "x", ME)

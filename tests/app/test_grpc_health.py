@@ -72,7 +72,7 @@ async def test_many_questions_ask_the_engine_once() -> None:
     replica = CountingReplica()
     door = make_door(replica)
     health = Health(door)
-    with patch.object(door, "ask_replica", wraps=door.ask_replica) as asked:
+    with patch.object(door, "require_ready", wraps=door.require_ready) as asked:
         await asyncio.gather(*(health.check(of()) for _ in range(20)))
         await health.check(of())
     assert asked.call_count == 1

@@ -8,24 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.door import Door
 from app.grpc_requests import RANGES, prompt_ids, sampling_of, timeout_of
 from app.http_schemas import CompletionBody
 from app.protos.flora.v1 import flora_pb2 as pb
+from app.served_model import ServedModel
 from contracts.adapters import DEFAULT_TENANT, TenantId
 from contracts.errors import InvalidRequest, PromptTooLong
 from contracts.generation import Sampling, Structure
 from tests.app.parts import MAX_LEN, VOCAB, make_door
 
-DOOR = make_door()
+MODEL = make_door().models["tiny"]
 
 
 def asks(**fields: Any) -> pb.GenerateRequest:
     return pb.GenerateRequest(model="tiny", text="hi", sampling=pb.Sampling(**fields))
 
 
-async def read(request: pb.GenerateRequest, door: Door = DOOR) -> Sampling:
-    return await sampling_of(door, request, 2, DEFAULT_TENANT)
+async def read(request: pb.GenerateRequest, model: ServedModel = MODEL) -> Sampling:
+    return await sampling_of(model, request, 2, DEFAULT_TENANT)
 
 
 NUMBERS = st.one_of(
@@ -116,8 +116,8 @@ class Grammars:
 
 async def test_a_bound_on_the_text_is_judged_before_the_engine_hears_of_it() -> None:
     grammars = Grammars()
-    door = make_door()
-    door.grammars = grammars
+    model = make_door().models["tiny"]
+    model.grammars = grammars
     for fields, structure in (
         ({"json_schema": "{}"}, Structure("json_schema", "{}")),
         ({"json_object": True}, Structure("json_object")),
@@ -125,12 +125,12 @@ async def test_a_bound_on_the_text_is_judged_before_the_engine_hears_of_it() -> 
         ({"grammar": 'root ::= "a"'}, Structure("grammar", 'root ::= "a"')),
         ({"one_of": pb.Alternatives(texts=["a", "b"])}, Structure("choice", '["a", "b"]')),
     ):
-        assert (await read(asks(**fields), door)).structure == structure
+        assert (await read(asks(**fields), model)).structure == structure
         assert grammars.asked[-1] == (structure, next(iter(fields)))
-    assert (await read(asks(json_object=False), door)).structure is None
+    assert (await read(asks(json_object=False), model)).structure is None
     for wrong in ({"regex": "("}, {"regex": ""}, {"one_of": pb.Alternatives()}):
         with pytest.raises(InvalidRequest) as caught:
-            await read(asks(**wrong), door)
+            await read(asks(**wrong), model)
         assert caught.value.param == next(iter(wrong))
     with pytest.raises(InvalidRequest, match="no structured output"):
         await read(asks(regex="a"))
@@ -141,7 +141,7 @@ async def test_an_answer_has_the_room_that_is_left() -> None:
     with pytest.raises(PromptTooLong):
         await read(asks(max_tokens=MAX_LEN - 1))
     with pytest.raises(PromptTooLong):
-        await sampling_of(DOOR, asks(), MAX_LEN, DEFAULT_TENANT)
+        await sampling_of(MODEL, asks(), MAX_LEN, DEFAULT_TENANT)
 
 
 async def test_biases_are_pairs() -> None:
@@ -160,7 +160,7 @@ async def test_biases_are_pairs() -> None:
 )
 async def test_a_bad_prompt_names_its_field(prompt: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await prompt_ids(DOOR, pb.GenerateRequest(model="tiny", **prompt))
+        await prompt_ids(MODEL, pb.GenerateRequest(model="tiny", **prompt))
     assert caught.value.param == param
 
 

@@ -36,6 +36,7 @@ def test_every_field_and_method_has_its_number_once_and_for_all() -> None:
         "token_ids": 4,
         "sampling": 5,
         "timeout_s": 6,
+        "resume_token_ids": 7,
     }
     paths = {path_of(method) for service in SERVICES for method in service.methods}
     assert {"/flora.v1.Generation/GenerateStream", "/flora.v1.Adapters/PublishAdapter"} <= paths

@@ -15,7 +15,8 @@ from contracts.access import Caller, Scope
 from contracts.adapters import TenantId
 from contracts.errors import Unauthorized
 from tests.app.access_lines import lines as lines
-from tests.app.parts import CountingReplica, make_client, make_door, publish, serving
+from tests.app.parts import CountingReplica, make_client, make_door, publish
+from tests.app.serving import serving
 
 CALLER = Caller("key7", TenantId("acme"), frozenset(Scope))
 BODY = {"model": "tiny", "prompt": "abc", "max_tokens": 4}

@@ -78,7 +78,8 @@ async def test_a_prefetch_tells_the_replicas() -> None:
 
 async def test_too_many_prefetches_are_refused_for_now() -> None:
     door = make_door(store=await make_store())
-    door.prefetcher = Prefetcher(door.dispatcher, max_calls=0)
+    model = door.models["tiny"]
+    model.prefetcher = Prefetcher(model.dispatcher, max_calls=0)
     async with make_client(door) as client:
         answer = await client.post(f"{PATH}/prefetch")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")

@@ -14,7 +14,7 @@ import pytest
 from adapter_cache.store import MemoryStore
 from app.door import DoorLimits
 from contracts.adapters import DEFAULT_TENANT
-from flora.adapter_files import METADATA_KEY
+from flora.tensor_file import METADATA_KEY
 from tests.app.parts import CountingReplica, make_client, make_door
 from tests.flora.adapters import make_bytes
 

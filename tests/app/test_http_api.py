@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from adapter_cache.store import MemoryStore
 from app.http_api import create_app
-from tests.app.parts import make_door, publish, serving
+from tests.app.parts import make_door, publish
+from tests.app.serving import serving
 
 
 @pytest_asyncio.fixture

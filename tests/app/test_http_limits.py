@@ -21,7 +21,8 @@ from contracts.access import Caller, Quota, Scope
 from contracts.adapters import TenantId
 from tests.adapter_cache.servers import prefix as prefix
 from tests.adapter_cache.servers import valkey_url as valkey_url
-from tests.app.parts import BASE, CountingReplica, make_client, make_door, serving
+from tests.app.parts import BASE, CountingReplica, make_client, make_door
+from tests.app.serving import serving
 
 QUOTAS = {
     "few": Quota(requests_per_min=2),
@@ -64,7 +65,8 @@ async def test_an_admitted_answer_says_what_is_left(stream: bool) -> None:
             limits = {k: v for k, v in answer.headers.items() if k.startswith("x-ratelimit")}
             assert limits.pop("x-ratelimit-reset-requests")[-1] == "s"
             assert limits.pop("x-ratelimit-reset-tokens")[-1] == "s"
-            assert limits.pop("x-ratelimit-remaining-tokens") in {"5994", "5993", "5988"}
+            # A hundred come back a second.
+            assert 5988 <= int(limits.pop("x-ratelimit-remaining-tokens")) < 6000
             assert limits == {
                 "x-ratelimit-limit-requests": "60",
                 "x-ratelimit-remaining-requests": str(left),
@@ -146,7 +148,7 @@ async def test_one_key_has_one_quota_at_all_doors(valkey_url: str, prefix: str) 
 
 async def test_a_caller_may_ask_for_less_time() -> None:
     replica = CountingReplica(step_s=0.05)
-    door = make_limited(replica, limits=DoorLimits(request_timeout_s=5, ready_timeout_s=0.2))
+    door = make_limited(replica, limits=DoorLimits(request_timeout_s=5))
     async with make_client(door) as client:
         late = await client.post(
             "/v1/completions", json=body(max_tokens=100), headers={"X-Request-Timeout-S": "0.12"}
@@ -193,8 +195,8 @@ async def test_a_full_room_is_503_before_anything_is_tokenised(
             raise AssertionError("tokenised")
 
         with monkeypatch.context() as patch:
-            patch.setattr(door.prompts, "encode_text", must_not_run)
-            patch.setattr(door.prompts, "encode_chat", must_not_run)
+            patch.setattr(door.models[BASE].prompts, "encode_text", must_not_run)
+            patch.setattr(door.models[BASE].prompts, "encode_chat", must_not_run)
             shed = await client.post("/v1/completions", json=body(prompt="hi"))
             chat = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
             shed_chat = await client.post("/v1/chat/completions", json=chat)

@@ -2,7 +2,6 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.door import DoorLimits
 from tests.app.parts import CountingReplica, make_client, make_door
 
 
@@ -31,7 +30,7 @@ async def test_replicas_are_told_apart() -> None:
 async def test_a_replica_that_does_not_answer_costs_only_its_own_counts() -> None:
     replica = CountingReplica()
     replica.ready = False
-    door = make_door(replica, limits=DoorLimits(metrics_timeout_s=0.02))
+    door = make_door(replica, metrics_timeout_s=0.02)
     async with make_client(door) as client:
         page = await client.get("/metrics")
     assert page.status_code == 200

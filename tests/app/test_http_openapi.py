@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 
 from app.http_api import create_app
 from app.http_openapi import SHAPES
@@ -14,11 +14,13 @@ from tests.app.parts import MAX_LEN, make_client, make_door, publish
 
 ADAPTER = "/v1/adapters/pirate"
 LOGPROBS = {"logprobs": True, "top_logprobs": 2}
+TOKENS = {"return_token_ids": True}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 ANSWERS: list[tuple[str, str, Any]] = [
     ("POST", "/v1/chat/completions", CHAT),
     ("POST", "/v1/chat/completions", {**CHAT, **LOGPROBS, "n": 2}),
     ("POST", "/v1/chat/completions", {**CHAT, "model": "tiny:polite"}),
+    ("POST", "/v1/chat/completions", {**CHAT, "return_token_ids": True, "resume_token_ids": [0]}),
     ("POST", "/v1/chat/completions", {**CHAT, "model": "tiny:nobody"}),
     ("POST", "/v1/chat/completions", {**CHAT, "colour": 1}),
     ("POST", "/v1/chat/completions", {**CHAT, "max_tokens": MAX_LEN + 1}),
@@ -26,9 +28,11 @@ ANSWERS: list[tuple[str, str, Any]] = [
     ("POST", "/v1/chat/completions", {**CHAT, "model": "tiny:broken"}),
     ("POST", "/v1/completions", TEXT),
     ("POST", "/v1/completions", {**TEXT, "logprobs": 2, "echo": True, "best_of": 2}),
+    ("POST", "/v1/completions", {**TEXT, "return_token_ids": True, "resume_token_ids": [0]}),
     ("POST", "/v1/tokenize", {"prompt": "hi", "return_token_strs": True}),
     ("POST", "/v1/detokenize", {"tokens": [1]}),
     ("POST", "/v1/embeddings", {"model": "tiny", "input": "hi"}),
+    ("POST", "/v1/audio/transcriptions", {"no": "form"}),
     ("GET", "/v1/models", None),
     ("GET", "/v1/models?limit=0", None),
     ("GET", "/v1/models/tiny", None),
@@ -50,6 +54,9 @@ ANSWERS: list[tuple[str, str, Any]] = [
     ("GET", "/healthz", None),
     ("GET", "/readyz", None),
     ("GET", "/metrics", None),
+    ("GET", "/v1/replicas", None),
+    ("GET", "/v1/usage", None),
+    ("GET", "/v1/usage?by=model&hours=0", None),
 ]
 
 
@@ -101,6 +108,8 @@ async def test_an_answer_is_as_the_document_says(method: str, path: str, body: A
     [
         ("/v1/chat/completions", {**CHAT, **STREAM, **LOGPROBS}, "ChatCompletionChunk"),
         ("/v1/completions", {**TEXT, **STREAM, "logprobs": 1}, "Completion"),
+        ("/v1/chat/completions", {**CHAT, **STREAM, **TOKENS}, "ChatCompletionChunk"),
+        ("/v1/completions", {**TEXT, **STREAM, **TOKENS}, "Completion"),
     ],
 )
 async def test_every_event_of_a_stream_is_as_the_document_says(

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tests.app.bodies import CHAT, TEXT, post
-from tests.app.parts import CountingReplica
+from tests.app.parts import VOCAB, CountingReplica
 
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
@@ -60,6 +60,13 @@ BAD_CHATS: list[tuple[Any, str | None]] = [
     ({**CHAT, "chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs"),
     ({**CHAT, "chat_template_kwargs": {"tools": None}}, "chat_template_kwargs"),
     ({**CHAT, "cache_salt": "x"}, "cache_salt"),
+    ({**CHAT, "return_token_ids": 1}, "return_token_ids"),
+    ({**CHAT, "resume_token_ids": [1, 2, 3]}, "resume_token_ids"),
+    ({**CHAT, "resume_token_ids": [5000]}, "resume_token_ids"),
+    ({**CHAT, "resume_token_ids": [-1]}, "resume_token_ids.0"),
+    ({**CHAT, "resume_token_ids": "1"}, "resume_token_ids"),
+    ({**CHAT, "resume_token_ids": [1], "n": 2}, "resume_token_ids"),
+    ({**CHAT, "resume_token_ids": [1], "tools": [TOOL]}, "resume_token_ids"),
     ({**CHAT, "truncate_prompt_tokens": 5}, "truncate_prompt_tokens"),
 ]  # fmt: skip
 
@@ -94,6 +101,12 @@ async def test_a_bad_chat_is_refused_by_the_name_of_its_field(body: Any, param: 
         ({"guided_regex": "a+"}, "guided_regex"),
         ({"allowed_token_ids": [5000]}, "allowed_token_ids"),
         ({"suffix": "x"}, "suffix"),
+        ({"resume_token_ids": [1], "prompt": ["a", "b"]}, "resume_token_ids"),
+        ({"resume_token_ids": [1], "echo": True}, "resume_token_ids"),
+        ({"resume_token_ids": [1], "best_of": 2}, "resume_token_ids"),
+        ({"resume_token_ids": [VOCAB]}, "resume_token_ids"),
+        ({"resume_token_ids": [1] * 16, "max_tokens": None}, "resume_token_ids"),
+        ({"resume_token_ids": [1] * 600, "max_tokens": 601}, "max_tokens"),
     ],
 )
 async def test_a_bad_text_completion_is_refused(change: dict[str, Any], param: str) -> None:

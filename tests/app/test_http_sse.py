@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from app.http_api import create_app
-from tests.app.parts import CountingReplica, make_door, serving
+from tests.app.parts import CountingReplica, make_door
+from tests.app.serving import serving
 
 
 def body(**changes: Any) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """Templates and token counts."""
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from app.prompts import Prompts, room_for_answer
 from contracts.errors import InvalidRequest, PromptTooLong
@@ -25,6 +30,30 @@ async def test_a_chat_ends_where_the_assistant_is_to_speak() -> None:
     ids = await PROMPTS.encode_chat([{"role": "user", "content": "hi"}])
     assert PROMPTS.decode(ids) == "<|im_start|>user\nhi<|im_end|><|im_start|>assistant\n"
     assert PROMPTS.vocab_size == VOCAB
+
+
+@pytest.mark.parametrize("kind", ["TokenizersBackend", "PreTrainedTokenizerFast", None])
+async def test_every_way_to_load_a_tokenizer_leads_to_the_same(
+    tmp_path: Path, kind: str | None
+) -> None:
+    make_tokenizer().save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "tokenizer_class": kind}))
+    prompts, auto = Prompts.load(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    text = "a<|im_start|>b héé"
+    assert await prompts.encode_text(text) == tuple(auto(text)["input_ids"])
+    chat = [{"role": "user", "content": text}]
+    asked = auto.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert prompts.decode(await prompts.encode_chat(chat)) == asked
+
+
+def test_the_usual_tokenizer_brings_no_torch(tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path)
+    program = "import sys; from app.prompts import Prompts; Prompts.load(sys.argv[1]);"
+    program += "print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"False\n"
 
 
 async def test_long_prompts_leave_the_event_loop() -> None:

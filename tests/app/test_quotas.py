@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -94,6 +95,25 @@ async def test_a_window_is_one_call_and_a_refusal_is_alone() -> None:
     assert [[bill.key_id for bill in bills] for bills in ledger.calls[:1]] == [["a", "b"]]
     assert [stream.standing is not None for stream in streams] == [True, False, True, False, True]
     assert 'flora_rate_limited_requests_total{limit="requests"} 1.0' in metrics.render().decode()
+    await window.aclose()
+
+
+async def test_resumed_tokens_cost_what_a_prompt_costs() -> None:
+    ledger = Ledger()
+    window = make_window(make_quotas(ledger))
+    ask = make_ask("r", Quota(tokens_per_min=100))
+    whole, resumed = replace(ask, request_id="w"), replace(ask, resumed_token_ids=(0, 1))
+    answers = [await read(stream) for stream in window.open([whole, resumed])]
+    assert answers == ["base0 base1 base2 ", "base2 "]
+    [bill] = ledger.calls[0]
+    assert [charge.num_tokens for charge in bill.charges] == [5, 5]
+
+    def used() -> dict[str, int]:
+        bills = [bill for bills in ledger.calls for bill in bills]
+        return {end.request_id: end.used_tokens for bill in bills for end in bill.releases}
+
+    await until(lambda: len(used()) == 2)
+    assert used() == {"w": 5, "r": 5}
     await window.aclose()
 
 

@@ -21,3 +21,8 @@ def test_the_cause_is_the_last_line_of_the_traceback() -> None:
 def test_every_replica_finds_its_cpus() -> None:
     settings = load_settings(overrides={"replica": {"num_replicas": 100, "num_cpus": 2}})
     assert num_cpus_needed(settings) >= 200
+
+
+def test_every_replica_that_may_come_finds_its_cpus() -> None:
+    replica = {"num_cpus": 2, "scaling": {"max_replicas": 100}}
+    assert num_cpus_needed(load_settings(overrides={"replica": replica})) >= 200

@@ -134,7 +134,7 @@ def test_trouble_has_its_status(url: str) -> None:
         assert client.get("/readyz").status_code == 503
 
 
-def test_a_lost_replica_ends_its_streams_with_an_error(url: str) -> None:
+def test_the_stream_of_a_lost_replica_goes_on(url: str) -> None:
     long = body(stream=True, max_tokens=400)
     with httpx.stream("POST", f"{url}/v1/completions", json=long, timeout=60) as answer:
         lines = answer.iter_lines()
@@ -143,4 +143,5 @@ def test_a_lost_replica_ends_its_streams_with_an_error(url: str) -> None:
             if "replica#" in actor["name"]:
                 ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
         rest = [line for line in lines if line]
-    assert "engine_failed" in rest[-2]
+    assert '"finish_reason":"length"' in rest[-2]
+    assert not any("error" in line for line in rest)

@@ -61,6 +61,21 @@ async def test_records_come_back_each_once_in_order(clients: RedisClients, prefi
 
 
 @pytest.mark.redis
+async def test_pages_from_both_sides_meet(clients: RedisClients, prefix: str) -> None:
+    log = RedisUsageLog(clients, prefix, max_records=10_000)
+    assert await log.before("", 5) == []
+    await log.append([make_record(f"r{n}") for n in range(7)])
+    newest = await log.before("", 3)
+    older = await log.before(newest[-1].entry_id, 10)
+    assert [e.record.request_id for e in [*newest, *older] if e.record] == [
+        f"r{n}" for n in range(6, -1, -1)
+    ]
+    assert list(reversed(newest)) == await log.after(older[0].entry_id, 10)
+    assert (await log.after("", 100))[0] == older[-1]
+    assert await log.after(newest[0].entry_id, 5) == []
+
+
+@pytest.mark.redis
 async def test_only_what_ended_since_is_read(clients: RedisClients, prefix: str) -> None:
     now_s = time.time()
     log = RedisUsageLog(clients, prefix, max_records=100)

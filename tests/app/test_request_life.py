@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from app.window import Window
 from contracts.access import Caller
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterRef
 from contracts.errors import DeadlineExceeded, ServingError
-from contracts.generation import Sampling, TokenDelta
+from contracts.generation import GenerateRequest, Sampling, TokenBatch, TokenDelta
 from tests.app.parts import CountingReplica, publish
 
 
@@ -178,3 +179,23 @@ def test_times_and_counts_are_those_of_the_clock() -> None:
         RequestEnd("length", 2, 1, 5, ttft_s=0.5, duration_s=2.0, digest=BASE.digest)
     ]
     assert recorder.begun == ["r"]
+
+
+class EnteringReplica(CountingReplica):
+    """Says first that the engine has the requests."""
+
+    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncIterator[TokenBatch]:
+        yield TokenBatch(tuple(TokenDelta(i, entered=True) for i in range(len(requests))))
+        async for batch in super().generate(requests):
+            yield batch
+
+
+async def test_that_the_engine_has_it_is_no_news_for_a_client() -> None:
+    recorder = Recorder()
+    dispatcher = LocalDispatcher(EnteringReplica())
+    window = Window(MemoryStore(), dispatcher, store_timeout_s=1, observers=(recorder,))
+    (stream,) = window.open([make_ask("r", max_tokens=2)])
+    deltas = [delta async for burst in stream for delta in burst]
+    assert [(delta.token_ids, delta.entered) for delta in deltas] == [((0,), False), ((1,), False)]
+    assert [count for count, _ in recorder.tokens["r"]] == [1, 1]
+    await window.aclose()

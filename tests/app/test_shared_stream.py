@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.shared_stream import SharedStream
 from contracts.adapters import BASE
-from contracts.errors import EngineFailed, NotReady
+from contracts.errors import EngineFailed, NotReady, ServingError
 from contracts.generation import (
     GenerateRequest,
     Sampling,
@@ -41,7 +41,19 @@ def make_requests(number: int, sizes: list[tuple[int, int]]) -> tuple[GenerateRe
 
 
 async def heard(stream: SharedStream, requests: tuple[GenerateRequest, ...]) -> list[TokenDelta]:
-    return [delta async for batch in stream.generate(requests) for delta in batch.deltas]
+    inbox: asyncio.Queue[StepPart | ServingError] = asyncio.Queue()
+    number = stream.begin("r", requests, inbox.put_nowait)
+    deltas: list[TokenDelta] = []
+    try:
+        while True:
+            part = await inbox.get()
+            if isinstance(part, ServingError):
+                raise part
+            deltas += (delta for delta in part.deltas if not delta.entered)
+            if part.is_last:
+                return deltas
+    finally:
+        stream.end(number)
 
 
 def by_choice(deltas: list[TokenDelta]) -> dict[tuple[int, int], str]:
@@ -54,28 +66,38 @@ def by_choice(deltas: list[TokenDelta]) -> dict[tuple[int, int], str]:
 
 
 @settings(max_examples=50, deadline=None)
-@given(ARRIVALS, st.booleans())
+@given(ARRIVALS, st.integers(1, 3))
 def test_every_group_hears_its_own(
-    arrivals: list[tuple[int, list[tuple[int, int]]]], shares: bool
+    arrivals: list[tuple[int, list[tuple[int, int]]]], num_replicas: int
 ) -> None:
-    asyncio.run(_every_group_hears_its_own(arrivals, shares))
+    asyncio.run(_every_group_hears_its_own(arrivals, num_replicas))
 
 
 async def _every_group_hears_its_own(
-    arrivals: list[tuple[int, list[tuple[int, int]]]], shares: bool
+    arrivals: list[tuple[int, list[tuple[int, int]]]], num_replicas: int
 ) -> None:
-    stack = Stack(EchoEngine(), Path("/nonexistent"))
-    messages: list[None] = []
-    stream = SharedStream(
-        stack.replica.share, "d", shares=shares, on_message=lambda: messages.append(None)
-    )
+    stacks = [Stack(EchoEngine(), Path("/nonexistent")) for _ in range(num_replicas)]
+    stack = stacks[0]
+    messages: list[str] = []
+
+    def share(
+        _: str, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+    ) -> AsyncIterator[StepMessage]:
+        return stacks[ticket.number % num_replicas].replica.share(requests, ticket)
+
+    stream = SharedStream(share, "d", on_message=lambda name, _: messages.append(name))
     groups = [make_requests(number, sizes) for number, (_, sizes) in enumerate(arrivals)]
     tasks = []
     for (num_turns, _), requests in zip(arrivals, groups, strict=True):
         await turns(num_turns)
         tasks.append(asyncio.create_task(heard(stream, requests)))
     for requests, deltas in zip(groups, await asyncio.gather(*tasks), strict=True):
-        alone = [d async for b in stack.replica.generate(requests) for d in b.deltas]
+        alone = [
+            delta
+            async for batch in stack.replica.generate(requests)
+            for delta in batch.deltas
+            if not delta.entered
+        ]
         assert by_choice(deltas) == by_choice(alone)
     await turns()
     assert repr(stream) == "<SharedStream 0 groups in 0 calls>"
@@ -90,8 +112,9 @@ class Script:
         self.joining: dict[int, int] = {}
 
     async def share(
-        self, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+        self, replica_id: str, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
     ) -> AsyncIterator[StepMessage]:
+        assert replica_id == "r"
         if ticket.number in self.joining:
             yield StepMessage(joined=self.joining[ticket.number])
             return
@@ -144,13 +167,13 @@ async def test_tokens_may_come_before_the_answer_to_the_call() -> None:
     script, late = Script(), asyncio.Event()
 
     async def share(
-        requests: tuple[GenerateRequest, ...], ticket: StreamTicket
+        replica_id: str, requests: tuple[GenerateRequest, ...], ticket: StreamTicket
     ) -> AsyncIterator[StepMessage]:
         if ticket.number:
             await late.wait()
             yield StepMessage(joined=0)
             return
-        async for message in script.share(requests, ticket):
+        async for message in script.share(replica_id, requests, ticket):
             yield message
 
     stream = SharedStream(share, "d")

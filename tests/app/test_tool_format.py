@@ -25,9 +25,17 @@ class Reader:
         return Parsed(None, [CALL]) if "call" in text else Parsed(text)
 
 
-def make_format(*, named: bool = False, logprobs: bool = False, n: int = 1) -> ToolFormat:
+def make_format(
+    *,
+    named: bool = False,
+    logprobs: bool = False,
+    n: int = 1,
+    prompt: Sequence[int] | None = None,
+) -> ToolFormat:
     head = AnswerHead("id", "m", 5)
-    chat = ChatFormat(head, num_choices=n, include_usage=False, logprobs=logprobs)
+    chat = ChatFormat(
+        head, num_choices=n, include_usage=False, logprobs=logprobs, prompt_token_ids=prompt
+    )
     return ToolFormat(chat, [Reader() for _ in range(n)], named=named)
 
 
@@ -62,6 +70,15 @@ def test_text_without_a_call_is_a_plain_answer() -> None:
     assert choice_of(wire.event(0, said("", "stop")))["finish_reason"] == "stop"
     whole = orjson.loads(wire.body([Collected([said("hi", "stop")])], Usage(1)))["choices"][0]
     assert whole["message"] == {"role": "assistant", "content": "hi", "refusal": None}
+
+
+def test_a_client_that_wants_the_tokens_has_them_all() -> None:
+    wire = make_format(prompt=[7, 8])
+    assert b'"prompt_token_ids":[7,8]' in wire.opening()
+    silent = choice_of(wire.event(0, said("...")))
+    assert (silent["delta"], silent["token_ids"]) == ({}, [1])
+    whole = orjson.loads(wire.body([Collected([said("call", "stop")])], Usage(1)))
+    assert (whole["prompt_token_ids"], whole["choices"][0]["token_ids"]) == ([7, 8], [1])
 
 
 def test_choices_are_read_apart() -> None:

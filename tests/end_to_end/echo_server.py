@@ -36,10 +36,19 @@ class EchoServer:
         self._layout = AdapterLayout.from_json(asyncio.run(EchoEngine().start()).layout_json)
         self._num_valkeys = 1
 
-    def publish(self, name: str, seed: int) -> httpx.Response:
-        weights, config = write_adapter(make_adapter(self._layout, seed=seed), "float32")
+    @property
+    def object_store_url(self) -> str:
+        return object_store_url(self._folder)
+
+    def adapter(self, seed: int) -> tuple[bytes, bytes]:
+        """Weights and config of an adapter for this engine."""
+        return write_adapter(make_adapter(self._layout, seed=seed), "float32")
+
+    def publish(self, name: str, seed: int, model: str = "") -> httpx.Response:
+        weights, config = self.adapter(seed)
         files = {"c": ("adapter_config.json", config), "w": ("a.safetensors", weights)}
-        return self.http.put(f"/v1/adapters/{name}", files=files)
+        params = {"model": model} if model else {}
+        return self.http.put(f"/v1/adapters/{name}", files=files, params=params)
 
     def ask(self, name: str = "", max_tokens: int = 1) -> httpx.Response:
         body = body_of(name, max_tokens, stream=False)
@@ -66,9 +75,13 @@ class EchoServer:
 
     def gauge(self, name: str) -> float:
         """One number of the server's metrics."""
+        return sum(self.gauges(name))
+
+    def gauges(self, name: str) -> list[float]:
+        """One number of the server's metrics, of each replica that has it."""
         lines = self.http.get("/metrics").text.splitlines()
         found = [line.split()[-1] for line in lines if line.split()[0].partition("{")[0] == name]
-        return sum(map(float, found))
+        return [float(number) for number in found]
 
 
 @contextmanager
@@ -80,7 +93,7 @@ def echo_server(folder: Path, step_s: float, *words: str) -> Iterator[EchoServer
         "replica.engine": "echo",
         "replica.echo_step_s": step_s,
         "cache.redis_url": valkey.url,
-        "cache.object_store_url": f"file://{folder / 'objects'}",
+        "cache.object_store_url": object_store_url(folder),
     }
     flags = [part for name, value in options.items() for part in ("--set", f"{name}={value}")]
     with ExitStack() as stack:
@@ -90,6 +103,10 @@ def echo_server(folder: Path, step_s: float, *words: str) -> Iterator[EchoServer
         server = EchoServer(url, folder, valkey)
         stack.callback(server.close)
         yield server
+
+
+def object_store_url(folder: Path) -> str:
+    return f"file://{folder / 'objects'}"
 
 
 def body_of(name: str, max_tokens: int, *, stream: bool) -> dict[str, Any]:
@@ -141,11 +158,16 @@ async def reading(url: str, streams: list[Stream]) -> "asyncio.Task[None]":
 
 def replica_processes(url: str) -> list[psutil.Process]:
     """The processes of engine replicas of the server that this test has started at `url`."""
+    return processes_of(url, "replica")
+
+
+def processes_of(url: str, deployment: str) -> list[psutil.Process]:
+    """Those of one deployment: "door" is the ingress, "replica" the engines."""
     port = url.rpartition(":")[2]
     children = psutil.Process().children()
     server = next(p for p in children if {"serve", "--port", port} <= set(_cmdline(p)))
     family = server.children(recursive=True)
-    return [p for p in family if "ServeReplica:flora:replica" in " ".join(_cmdline(p))]
+    return [p for p in family if f"ServeReplica:flora:{deployment}" in " ".join(_cmdline(p))]
 
 
 def _cmdline(process: psutil.Process) -> list[str]:

@@ -50,7 +50,8 @@ class Telemetry:
 
     def everything(self) -> dict[str, str]:
         """Each text that the server has left anywhere, by where it is."""
-        (session,) = Path("/tmp/ray").glob(f"session_*_{serving_pid(self.server.url)}")
+        # A number may have been an earlier process's: of two folders the later one is this server's.
+        session = max(Path("/tmp/ray").glob(f"session_*_{serving_pid(self.server.url)}"))
         paths = [*self.folder.glob("logs/*"), self.folder / "serve.log"]
         paths += [path for path in session.glob("logs/**/*") if path.is_file()]
         texts = {str(path): path.read_text(errors="replace") for path in paths}
@@ -170,7 +171,8 @@ def test_the_page_of_metrics_is_as_documented(telemetry: Telemetry) -> None:
         if not name.endswith("_created")
     }
     rows = re.findall(r"^\| `(flora_\w+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE)
-    assert set(rows) == shown
+    # Engines that take LoRA adapters have more to show.
+    assert {(name, kind) for name, kind in rows if "_lora_" not in name} == shown
     assert 'door="' in page
     assert 'replica="' in page
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from contracts.errors import AdapterTooLarge, InvalidAdapter
 from flora.adapter_config import AdapterLimits
-from flora.adapter_files import METADATA_KEY, read_adapter, tensor_name, write_adapter
+from flora.adapter_files import read_adapter, tensor_name, write_adapter
 from flora.codec import compile_adapter
+from flora.tensor_file import METADATA_KEY
 from tests.flora.adapters import LIMITS, adapters, make_adapter, make_bytes, pack
 from tests.flora.layouts import layouts, make_layout
 

@@ -231,7 +231,7 @@ def test_a_small_language_model_compiles_in_well_under_50_ms() -> None:
     weights, config = write_adapter(make_files(tensors, tie_inputs=True), "bfloat16")
     assert len(weights) < 600_000
     took_s = []
-    for _ in range(5):
+    for _ in range(25):  # one of them is not disturbed
         begin_s = time.perf_counter()
         compiled = compile_adapter(layout, read_adapter(weights, config, LIMITS), LIMITS)
         took_s.append(time.perf_counter() - begin_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from contracts.generation import GenerateRequest, Sampling, TokenBatch, TokenDel
 from replicas.companion import Companion
 from replicas.echo_engine import EchoEngine, EchoSource
 from replicas.engine import Engine
+from replicas.lora_seats import LoraSeats
 from replicas.replica import Replica
 from tests.adapter_cache.adapters import make_key, publish
 from tests.replicas.rows import make_row, small_layout
@@ -106,24 +107,25 @@ class Stack:
     deadline_s: float = 10.0
     store: SlowStore = field(default_factory=SlowStore)
     companions: list[Companion] = field(default_factory=list)
+    seats: LoraSeats | None = None
     reading: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.cache = NodeCache(self.directory, self.max_bytes)
         limits = FetchLimits(deadline_s=self.deadline_s)
         self.fetcher = AdapterFetcher(self.cache, [self.store], limits=limits)
-        self.replica = Replica(self.engine, self.fetcher, self.companions)
+        self.replica = Replica(self.engine, self.fetcher, self.companions, seats=self.seats)
 
     async def publish(self, name: str, blob: bytes | None = None, seed: int = 0) -> AdapterKey:
         row = make_row(LAYOUT, (0, 0), seed) if blob is None else blob
         return (await publish(self.store, name, row)).key
 
     async def read(self, requests: tuple[GenerateRequest, ...]) -> Batches:
-        """Read a group in a task of its own; None comes last."""
+        """Read a group's answers in a task of its own; None comes last."""
         batches: Batches = asyncio.Queue()
 
         async def read() -> None:
-            async for batch in self.replica.generate(requests):
+            async for batch in answer_steps(self.replica, requests):
                 batches.put_nowait(batch)
             batches.put_nowait(None)
 
@@ -177,14 +179,28 @@ async def until(is_so: Callable[[], bool]) -> None:
     raise AssertionError("it never became so")
 
 
+def answers(deltas: Sequence[TokenDelta]) -> tuple[TokenDelta, ...]:
+    """Without the news that a request has entered the engine."""
+    return tuple(delta for delta in deltas if not delta.entered)
+
+
+async def answer_steps(
+    replica: Replica, requests: tuple[GenerateRequest, ...]
+) -> AsyncGenerator[TokenBatch]:
+    """A group's steps that bring answers."""
+    async for batch in replica.generate(requests):
+        if deltas := answers(batch.deltas):
+            yield TokenBatch(deltas)
+
+
 async def collect(
     replica: Replica, requests: tuple[GenerateRequest, ...]
 ) -> dict[int, list[TokenDelta]]:
-    """All deltas of a group, by request."""
+    """All answers of a group, by request."""
     found: dict[int, list[TokenDelta]] = {index: [] for index in range(len(requests))}
     async for batch in replica.generate(requests):
         assert batch.deltas
-        for delta in batch.deltas:
+        for delta in answers(batch.deltas):
             found[delta.index].append(delta)
     return found
 

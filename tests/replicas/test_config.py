@@ -18,6 +18,23 @@ def test_there_is_room_for_one_pair(max_rank: int) -> None:
         ReplicaConfig("m", max_rank=max_rank)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora_rank": 4}, r"lora_rank is one of \(0, 1, 8, 16, .*, not 4"),
+        ({"lora_rank": -1}, "lora_rank is one of"),
+        ({"lora_slots": 0}, "lora_slots must be at least 1"),
+        (
+            {"lora_rank": 8, "tensor_parallel_size": 2, "num_gpus": 2},
+            "lora_rank 8 needs tensor_parallel_size 1, not 2",
+        ),
+    ],
+)
+def test_lora_settings_that_no_engine_has(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReplicaConfig("m", **changes)
+
+
 def test_the_settings_stay_as_they_are() -> None:
     with pytest.raises(FrozenInstanceError):
         ReplicaConfig("m").num_slots = 1  # type: ignore[misc]
@@ -61,3 +78,30 @@ def test_without_the_fair_queue_nothing_waits_in_front_of_the_engine() -> None:
 def test_limits_of_the_queue_that_cannot_be(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         ReplicaConfig("m", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("num_gpus", {"num_gpus": -0.5}),
+        ("num_gpus", {"num_gpus": 1.5}),
+        ("num_gpus", {"num_gpus": float("nan")}),
+        ("num_cpus", {"num_cpus": -1.0}),
+        ("tensor_parallel_size", {"tensor_parallel_size": 0}),
+        ("tensor_parallel_size", {"tensor_parallel_size": 2, "num_gpus": 1.0}),
+        ("tensor_parallel_size", {"tensor_parallel_size": 2, "num_gpus": 4.0}),
+    ],
+)
+def test_devices_that_cannot_be(name: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{name}"):
+        ReplicaConfig("m", **values)
+
+
+@pytest.mark.parametrize("num_gpus", [0.0, 0.25, 1.0, 3.0])
+def test_a_share_of_a_gpu_or_whole_ones(num_gpus: float) -> None:
+    assert ReplicaConfig("m", num_gpus=num_gpus).num_gpus == num_gpus
+    assert ReplicaConfig("m", tensor_parallel_size=3, num_gpus=3.0).tensor_parallel_size == 3
+
+
+def test_a_model_may_be_shared_without_gpus() -> None:
+    assert ReplicaConfig("m", tensor_parallel_size=2).num_gpus is None

@@ -3,6 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contracts.adapters import BASE, DEFAULT_TENANT, AdapterKey, Digest
 from contracts.errors import AdapterCorrupt, InvalidRequest
@@ -148,3 +150,30 @@ async def test_the_slot_used_longest_ago_is_evicted(tmp_path: Path) -> None:
     assert (await engine.slots()).hits == 1
     await engine.stop()
     await asyncio.sleep(0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(1, 12), st.data())
+def test_an_answer_goes_on_wherever_it_was_cut(
+    prompt: list[int], max_tokens: int, data: st.DataObject
+) -> None:
+    async def answer(resumed: tuple[int, ...]) -> list[TokenDelta]:
+        request = make_request(prompt=tuple(prompt), max_tokens=max_tokens, logprobs=1)
+        request = replace(request, resumed_token_ids=resumed)
+        wake = asyncio.Event()
+        return await drain(await EchoEngine().submit(request, None, wake), wake)
+
+    async def check() -> None:
+        whole = await answer(())
+        cut = data.draw(st.integers(0, max_tokens - 1))
+        resumed = tuple(token for delta in whole[:cut] for token in delta.token_ids)
+        assert await answer(resumed) == whole[cut:]
+
+    asyncio.run(check())
+
+
+async def test_an_answer_that_is_whole_already_ends_at_once() -> None:
+    wake = asyncio.Event()
+    request = replace(make_request(max_tokens=2), resumed_token_ids=(7, 8))
+    source = await EchoEngine().submit(request, None, wake)
+    assert await drain(source, wake) == [TokenDelta(0, finish_reason="length")]

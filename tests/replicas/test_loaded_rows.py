@@ -1,3 +1,5 @@
+from itertools import count
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,21 @@ def test_a_row_is_loaded_once_while_it_is_sure_to_be_there() -> None:
         rows.confirm(digest)
     assert not rows.enter("3", A)
     assert rows.enter("4", C)
-    assert (rows.hits, rows.misses) == (2, 2)
+    assert (rows.hits, rows.misses) == (2, 3)
+
+
+def test_a_row_that_turns_out_to_be_there_is_a_hit() -> None:
+    rows = LoadedRows(0)
+    for was_there in (False, True, True):
+        assert not rows.enter("1", A)
+        rows.confirm(A, was_there)
+    assert (rows.hits, rows.misses) == (2, 1)
+
+
+def test_kinds_of_rows_share_their_numbers() -> None:
+    ids = count(1)
+    one, other = LoadedRows(2, ids), LoadedRows(2, ids)
+    assert [one.id_of(A), other.id_of(B), one.id_of(C), one.id_of(A)] == [1, 2, 3, 1]
 
 
 def test_release_waits_for_the_last_user() -> None:

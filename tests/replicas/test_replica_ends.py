@@ -10,6 +10,7 @@ from contracts.generation import TokenBatch, TokenDelta
 from tests.replicas.engines import (
     Stack,
     SteppedEngine,
+    answer_steps,
     collect,
     make_group,
     turns,
@@ -37,7 +38,7 @@ async def test_cancel_reaches_a_request_that_still_waits_for_its_adapter(
 ) -> None:
     slow = await stepped.publish("slow")
     event = stepped.store.held[slow.digest]
-    stream = stepped.replica.generate(make_group(slow, BASE, n=2))
+    stream = answer_steps(stepped.replica, make_group(slow, BASE, n=2))
     first = asyncio.create_task(anext(stream))
     await turns(num_turns + 1)
     await asyncio.gather(stepped.replica.cancel(("0",)), stepped.replica.cancel(("0",)))

@@ -26,6 +26,24 @@ async def test_slots_stand_beside_the_caches_counts() -> None:
     ):
         assert line in lines
     assert "# TYPE flora_slots_hits_total counter" in lines
+    assert not [line for line in lines if "flora_lora_slots" in line]
+
+
+async def test_lora_slots_are_counted_apart() -> None:
+    async def slots() -> SlotReport:
+        return SlotReport(8, 3, 10, 4, 1, lora=SlotReport(2, 1, 5, 6, 7, waiting=3))
+
+    lines = await lines_of(ReplicaMetrics(CacheMetrics(), slots))
+    for line in (
+        "flora_slots 8.0",
+        "flora_lora_slots 2.0",
+        "flora_lora_slots_used 1.0",
+        "flora_lora_slots_hits_total 5.0",
+        "flora_lora_slots_misses_total 6.0",
+        "flora_lora_slots_evictions_total 7.0",
+        "flora_lora_slots_waiting 3.0",
+    ):
+        assert line in lines
 
 
 async def test_an_engine_that_does_not_answer_is_left_out() -> None:

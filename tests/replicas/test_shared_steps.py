@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
@@ -9,11 +10,11 @@ from contracts.adapters import BASE
 from contracts.generation import GenerateRequest, StepMessage, StepPart, StreamTicket, TokenDelta
 from replicas.group import Group
 from replicas.shared_steps import SharedSteps
-from tests.replicas.engines import Stack, SteppedEngine, make_group, turns
+from tests.replicas.engines import Stack, SteppedEngine, answers, make_group, turns
 
 
 class Call:
-    """A call of `share` that is read in a task of its own; `messages` are those that came."""
+    """A call of `share` that is read in a task of its own; `messages` are those with answers."""
 
     def __init__(
         self, stack: Stack, requests: tuple[GenerateRequest, ...], door: str, number: int
@@ -26,7 +27,13 @@ class Call:
 
     async def _read(self) -> None:
         async for message in self.stream:
-            self.messages.append(message)
+            parts = tuple(
+                replace(part, deltas=answers(part.deltas))
+                for part in message.parts
+                if part.is_last or answers(part.deltas)
+            )
+            if parts or message.joined is not None:
+                self.messages.append(replace(message, parts=parts))
 
 
 async def call(stack: Stack, number: int, *, door: str = "d", first_id: int = 0) -> Call:
@@ -45,7 +52,7 @@ async def test_a_later_group_joins_and_one_message_brings_both(
     stepped: Stack, engine: SteppedEngine
 ) -> None:
     first, second = await call(stepped, 4), await call(stepped, 5, first_id=2)
-    assert second.messages == [StepMessage(joined=4)]
+    assert [message.joined for message in second.messages] == [4]
     assert second.task.done()
     engine.step(1)
     await turns()
@@ -139,3 +146,24 @@ async def test_a_group_that_breaks_breaks_nobody_else(
     engine.step(2, "stop")
     await asyncio.wait_for(first.task, 5)
     assert parts(first.messages[-1]) == {1: ([0, 1], True)}
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_a_silent_stream_says_whether_the_engine_moves(
+    stepped: Stack, *, is_alive: bool
+) -> None:
+    async def end(group: Group) -> None:
+        await group.close()
+
+    steps = SharedSteps(0, end, is_alive=lambda: is_alive, beat_s=0.01)
+    steps.add(0, stepped.replica._begin(make_group(BASE), steps))
+    stream = steps.messages()
+
+    async def first_beat() -> StepMessage:
+        return await anext(message async for message in stream if not message.parts)
+
+    if is_alive:
+        assert await asyncio.wait_for(first_beat(), 5) == StepMessage()
+    else:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(first_beat(), 0.2)

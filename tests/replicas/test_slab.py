@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 
 from contracts.errors import AdapterCorrupt
 from flora.layout import AdapterLayout
-from flora.row import decode_row, read_header
+from flora.row import Row, decode_row, encode_row, read_header
+from flora.shard import Shard
 from replicas.slab import Slab
 from tests.flora.layouts import layouts
+from tests.flora.shards import Split, SplitGroup, make_shards, part_of, shards
 from tests.replicas.rows import CPU, filled_slab, make_row, row_pairs, small_layout, write_row
 
 DTYPES = ["bfloat16", "float16", "float32", "int8"]
@@ -27,6 +30,25 @@ def assert_holds(slab: Slab, slot: int, blob: bytes) -> None:
     if any(row.extra_pairs):
         offsets = slab.layout.extra_offsets(row.extra_pairs)
         assert tuple(slab.extra_offset[slot]) == offsets[:-1]
+
+
+def stored_row(slab: Slab, extra_pairs: tuple[int, ...]) -> bytes:
+    """Slot 1 as a row of the slab's layout."""
+    count = slab.layout.num_numbers(extra_pairs)
+    empty = encode_row(slab.layout, extra_pairs, np.zeros(count, np.float32))
+    stored = slab.numbers[1, :count].view(torch.uint8).numpy().tobytes()
+    return empty[: read_header(empty).header_bytes] + stored
+
+
+def assert_same_pairs(layout: AdapterLayout, found: Row, expected: Row) -> None:
+    """In all numbers that are read, which those in padding are not."""
+    ends = layout.extra_offsets(expected.extra_pairs)
+    for g, group in enumerate(layout.groups):
+        width, beta = layout.pair_width(g), layout.beta_width(g)
+        for begin in (layout.beta_offset(g), *range(ends[g], ends[g + 1], width)):
+            for first, size in ((begin, group.in_features), (begin + beta, group.out_features)):
+                place = slice(first, first + size)
+                np.testing.assert_array_equal(found.numbers[place], expected.numbers[place])
 
 
 def assert_is_identity(slab: Slab, slot: int) -> None:
@@ -57,6 +79,36 @@ def test_any_row_of_any_layout(
         slab.load(1, write_row(path, layout, data.draw(row_pairs(layout)), seed))
         assert_holds(slab, 1, path.read_bytes())
     assert_is_identity(slab, 0)
+
+
+@given(data=st.data(), devices=shards())
+def test_a_shards_part_of_any_row(
+    data: st.DataObject, devices: list[Shard], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "row"
+    shard = data.draw(st.sampled_from(devices))
+    slab = Slab(shard.layout, 1, CPU, shard)
+    for seed in range(2):  # the second over the first
+        write_row(path, shard.whole, data.draw(row_pairs(shard.whole)), seed)
+        slab.load(1, path)
+        expected = decode_row(shard.layout, part_of(shard, path.read_bytes()))
+        found = decode_row(shard.layout, stored_row(slab, expected.extra_pairs))
+        assert_same_pairs(shard.layout, found, expected)
+        assert tuple(slab.extra_pairs[1]) == expected.extra_pairs
+
+
+def test_a_shard_takes_rows_of_the_whole_layout_alone(tmp_path: Path) -> None:
+    shard = make_shards([SplitGroup(Split(8, 2), ((Split(4, 2),),))], 2)[1]
+    slab = Slab(shard.layout, 1, CPU, shard)
+    slab.load(1, write_row(tmp_path / "whole", shard.whole, (1,)))
+    for path in (write_row(tmp_path / "own", shard.layout, (1,)), tmp_path / "short"):
+        (tmp_path / "short").write_bytes((tmp_path / "whole").read_bytes()[:-4])
+        with pytest.raises(AdapterCorrupt):
+            slab.load(1, path)
+        assert_is_identity(slab, 1)
+    slab.load(1, tmp_path / "whole")
+    slab.poison(1)
+    assert torch.isnan(slab.numbers[1]).all()
 
 
 def test_rows_start_on_cache_lines() -> None:

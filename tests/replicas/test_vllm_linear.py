@@ -12,12 +12,17 @@ from flora.codec import compile_adapter, decompile, materialize
 from flora.layout import AdapterLayout
 from replicas.slab import TORCH_DTYPES, Slab
 from replicas.step_state import StepState
-from replicas.vllm_linear import FloraLinearMethod, NativeLinearMethod, PlainLinearMethod
+from replicas.vllm_linear import (
+    FloraLinearMethod,
+    NativeLinearMethod,
+    PlainLinearMethod,
+    TritonLinearMethod,
+)
 from tests.flora.adapters import LIMITS, make_files
 from tests.flora.layouts import make_group, make_layout
 from tests.replicas.rows import CPU
 
-METHODS = [NativeLinearMethod, PlainLinearMethod]
+METHODS = [NativeLinearMethod, PlainLinearMethod, TritonLinearMethod]
 KINDS = [(rank, is_tied) for rank in (1, 2, 3, 4) for is_tied in (True, False)]
 """Slot i + 1 holds an adapter of `KINDS[i]`; slot 0 is the base model."""
 SLOTS = [0, 3, 8, 1, 2, 7, 4, 0, 6, 5, 8, 3]

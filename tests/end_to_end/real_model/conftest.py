@@ -20,7 +20,8 @@ from tests.end_to_end.real_model.demo import DEMO, MODEL
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address. Its end is checked, too."""
     console = Console(file=sys.stderr)
-    with served(MODEL, tmp_path_factory.mktemp("serve"), console) as address:
+    folder = tmp_path_factory.mktemp("serve")
+    with served(MODEL, folder, console, "--set", "replica.lora_rank=8") as address:
         with ApiClient(address) as api:
             publish_adapters(api, DEMO, console)
         port = address.rpartition(":")[2]
@@ -35,7 +36,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.send_signal(signal.SIGTERM)
         server.wait(20)
         assert time.monotonic() - began_s < 10
-        assert [c for c in children if c.is_running() and c.status() != "zombie"] == []
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert [child for child in alive if child.status() != "zombie"] == []
 
 
 @pytest.fixture(scope="package")

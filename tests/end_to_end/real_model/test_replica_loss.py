@@ -1,17 +1,17 @@
 """The replica with the real model is killed at work. The last file of its folder, by its name."""
 
 import asyncio
+import signal
 
 import httpx
 import pytest
 
-from tests.end_to_end.echo_server import Stream
+from tests.end_to_end.echo_server import Stream, reading
 from tests.end_to_end.real_model.demo import BASE
 from tests.end_to_end.test_replica_loss import (
     answers_again,
-    assert_cut_cleanly,
     is_gone,
-    streams_through_a_kill,
+    streams_through,
     until,
 )
 
@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(400),
 ]
+NUM_TOKENS = 80
 
 
 def test_an_engine_ends_with_its_replica_and_the_next_one_loads(url: str) -> None:
@@ -36,22 +37,36 @@ def test_an_engine_ends_with_its_replica_and_the_next_one_loads(url: str) -> Non
 
     before = ask(), ask(":pirate")
     assert [answer.status_code for answer in before] == [200, 200]
-    streams = [
-        Stream(
-            {
-                "model": f"{BASE}{name}",
-                "prompt": "Once",
-                "ignore_eos": True,
-                "max_tokens": 1500,
-                "stream": True,
-            }
-        )
-        for name in ("", ":pirate") * 2
-    ]
-    killed = asyncio.run(streams_through_a_kill(url, streams))
-    assert_cut_cleanly(streams)
+    unbroken = make_streams()
+    asyncio.run(read_all(url, unbroken))
+    streams = make_streams()
+    killed = asyncio.run(streams_through(url, streams, signal.SIGKILL, 1))
+    # They waited for the next replica, and went on behind the tokens that they had.
+    for stream, whole in zip(streams, unbroken, strict=True):
+        assert (stream.status, stream.is_done, stream.error) == (200, True, None)
+        assert stream.text == whole.text
     # The model's memory with them: a process that outlived its replica would keep it for ever.
     until(lambda: all(is_gone(process) for process in killed), 10)
     until(answers_again(ask), 200)
     after = ask(), ask(":pirate")
     assert [a.json()["choices"] for a in after] == [b.json()["choices"] for b in before]
+
+
+def make_streams() -> list[Stream]:
+    return [
+        Stream(
+            {
+                "model": f"{BASE}{name}",
+                "prompt": "Once upon a time",
+                "ignore_eos": True,
+                "max_tokens": NUM_TOKENS,
+                "temperature": 0,
+                "stream": True,
+            }
+        )
+        for name in ("", ":pirate") * 2
+    ]
+
+
+async def read_all(url: str, streams: list[Stream]) -> None:
+    await (await reading(url, streams))

@@ -27,5 +27,5 @@ def test_every_demo_adapter_trains_and_compiles(tmp_path: Path) -> None:
 def test_recipes_are_short(tmp_path: Path) -> None:
     for name in DEMO_ADAPTERS:
         config = demo_config(name, tmp_path, tmp_path)
-        assert config.max_steps * config.batch_size <= 800
-        assert config.data_path.exists()
+        assert config.recipe.max_steps * config.recipe.batch_size <= 800
+        assert config.data[0].exists()

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from contracts.adapters import BASE, AdapterKey
-from tests.replicas.engine.parts import Oracle, make_config, make_keys, running
+from flora.codec import CompiledAdapter
+from flora.layout import AdapterLayout
+from tests.replicas.engine.parts import Answer, Oracle, Stack, make_config, make_keys, running
 
 NUM_SEQUENCES = 32
 NUM_TOKENS = 16
@@ -40,31 +42,53 @@ async def distance(
     **changes: object,
 ) -> Distance:
     """One batch of 32 sequences on a real engine; the oracle runs `reference` (or `model`)."""
+    async with running(make_config(model, **changes), tmp_path) as stack:
+        batch = await ask_batch(stack, vocab_size, scale)
+    return batch.distance(reference or model)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that were asked together, a key each, and what an engine said to them."""
+
+    layout: AdapterLayout
+    adapters: dict[AdapterKey, CompiledAdapter]
+    keys: list[AdapterKey]
+    prompts: list[list[int]]
+    answers: list[Answer]
+
+    def distance(self, model: Path) -> Distance:
+        """Needs the machine's cores: ask while no engine runs."""
+        oracle = Oracle(model, self.layout)
+        by_key: dict[AdapterKey, list[int]] = defaultdict(list)
+        for i, key in enumerate(self.keys):
+            by_key[key].append(i)
+        found = {
+            key: oracle.differences(
+                self.adapters.get(key),
+                [self.prompts[i] for i in places],
+                [self.answers[i] for i in places],
+            )
+            for key, places in by_key.items()
+        }
+        result = Distance(
+            torch.cat([apart for key, (apart, _) in found.items() if key != BASE]),
+            found[BASE][0],
+            sum(not_best for _, not_best in found.values()),
+        )
+        assert len(result.adapters) + len(result.base) == NUM_SEQUENCES * NUM_TOKENS
+        print(result)
+        return result
+
+
+async def ask_batch(stack: Stack, vocab_size: int, scale: float) -> Batch:
+    """32 sequences with every kind of adapter."""
     rng = np.random.default_rng(7)
     lengths = rng.integers(5, 40, NUM_SEQUENCES)
     prompts = [rng.integers(1, vocab_size, length).tolist() for length in lengths]
-    async with running(make_config(model, **changes), tmp_path) as stack:
-        keys, adapters = await make_keys(stack, NUM_SEQUENCES, scale)
-        answers = await stack.ask(prompts, keys, NUM_TOKENS)
-        layout = stack.layout
-    oracle = Oracle(reference or model, layout)
-    by_key: dict[AdapterKey, list[int]] = defaultdict(list)
-    for i, key in enumerate(keys):
-        by_key[key].append(i)
-    found = {
-        key: oracle.differences(
-            adapters.get(key), [prompts[i] for i in places], [answers[i] for i in places]
-        )
-        for key, places in by_key.items()
-    }
-    result = Distance(
-        torch.cat([apart for key, (apart, _) in found.items() if key != BASE]),
-        found[BASE][0],
-        sum(not_best for _, not_best in found.values()),
-    )
-    assert len(result.adapters) + len(result.base) == NUM_SEQUENCES * NUM_TOKENS
-    print(result)
-    return result
+    keys, adapters = await make_keys(stack, NUM_SEQUENCES, scale)
+    answers = await stack.ask(prompts, keys, NUM_TOKENS)
+    return Batch(stack.layout, adapters, keys, prompts, answers)
 
 
 def assert_exact(found: Distance) -> None:

@@ -19,6 +19,8 @@ from flora.adapter_config import AdapterLimits
 from flora.codec import CompiledAdapter, compile_adapter, decompile
 from flora.layout import AdapterLayout
 from flora.linear import materialized
+from flora.lora_layout import LoraLayout
+from replicas.assembly import make_seats
 from replicas.config import ReplicaConfig
 from replicas.fair_gate import FairGate
 from replicas.replica import Replica
@@ -45,6 +47,7 @@ class Stack:
         self.engine = engine
         self.store = store
         self.layout: AdapterLayout
+        self.lora_layout: LoraLayout | None = None
         self._count = 0
 
     async def publish(self, name: str, adapter: CompiledAdapter) -> AdapterKey:
@@ -88,10 +91,13 @@ class Stack:
 async def running(config: ReplicaConfig, cache_dir: Path) -> AsyncIterator[Stack]:
     engine, store = VllmEngine(config), MemoryStore()
     fetcher = AdapterFetcher(NodeCache(cache_dir, 1 << 30), [store], limits=FetchLimits())
-    stack = Stack(Replica(engine, fetcher, gate=FairGate(config.fair_limits)), engine, store)
+    gate, seats = FairGate(config.fair_limits), make_seats(config)
+    stack = Stack(Replica(engine, fetcher, gate=gate, seats=seats), engine, store)
     try:
         info = await stack.replica.start()
         stack.layout = AdapterLayout.from_json(info.layout_json)
+        if info.lora_layout_json:
+            stack.lora_layout = LoraLayout(AdapterLayout.from_json(info.lora_layout_json))
         yield stack
     finally:
         await stack.replica.stop()
@@ -157,9 +163,7 @@ class Oracle:
         answers: Sequence[Answer],
     ) -> tuple[torch.Tensor, int]:
         """How far each token's log-probability is off, and how many tokens are not the best."""
-        model = self._model
-        if adapter is not None:
-            model = materialized(model, decompile(self._layout, adapter.blob))
+        model = self._model if adapter is None else self._adapted(adapter)
         apart, not_best = [], 0
         for prompt, answer in zip(prompts, answers, strict=True):
             ids = torch.tensor([[*prompt, *answer.token_ids]])
@@ -170,6 +174,9 @@ class Oracle:
             apart.append((drawn - torch.tensor(answer.logprobs)).abs())
             not_best += int((reference.argmax(-1) != ids[0, len(prompt) :]).sum())
         return torch.cat(apart), not_best
+
+    def _adapted(self, adapter: CompiledAdapter) -> Any:
+        return materialized(self._model, decompile(self._layout, adapter.blob))
 
     def compare(
         self,

@@ -12,70 +12,22 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message_factory import GetMessageClass
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
-    ProtoReflectionDescriptorDatabase,
-)
 
 from app.grpc_services import caller_of
 from benchmarks.grpc_client import open_channel, stream
-from benchmarks.served import free_port
 from flora.adapter_files import write_adapter
 from flora.layout import AdapterLayout
 from replicas.echo_engine import EchoEngine
-from tests.end_to_end.echo_server import EchoServer, echo_server
+from tests.end_to_end.echo_server import EchoServer
+from tests.end_to_end.one_server.reflected import ReflectedClient
 from tests.flora.adapters import make_adapter
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
 STEP_S = 0.02
 LONG = {"model": "tiny", "text": "hi", "sampling": {"maxTokens": 500}}
-
-
-class ReflectedClient:
-    """Calls methods by their full names with JSON, like grpcurl."""
-
-    def __init__(self, address: str, channel: grpc.Channel) -> None:
-        self.address = address
-        self.channel = channel
-        self._database = ProtoReflectionDescriptorDatabase(channel)
-        self._pool = DescriptorPool(self._database)
-
-    def services(self) -> set[str]:
-        return set(self._database.get_services())
-
-    def start(self, path: str, *bodies: dict[str, Any], **options: Any) -> Any:
-        service, _, name = path.rpartition("/")
-        method = self._pool.FindServiceByName(service).methods_by_name[name]
-        kind = GetMessageClass(method.input_type)
-        requests = [ParseDict(body, kind()) for body in bodies or ({},)]
-        given = iter(requests) if method.client_streaming else requests[0]
-        return caller_of(self.channel, method)(given, **{"timeout": 20, **options})
-
-    def one(self, path: str, *bodies: dict[str, Any], **options: Any) -> dict[str, Any]:
-        made: dict[str, Any] = MessageToDict(self.start(path, *bodies, **options))
-        return made
-
-    def error(self, path: str, *bodies: dict[str, Any], **options: Any) -> Any:
-        with pytest.raises(grpc.RpcError) as caught:
-            # A unary call has failed by then.
-            list(self.start(path, *bodies, **options))
-        return caught.value
-
-
-@pytest.fixture(scope="module")
-def port_and_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, EchoServer]]:
-    port = free_port()
-    options = ["--set", f"server.grpc_port={port}", "--set", "server.grpc_max_message_bytes=100000"]
-    with echo_server(tmp_path_factory.mktemp("grpc"), STEP_S, *options) as server:
-        yield port, server
-
-
-@pytest.fixture(scope="module")
-def server(port_and_server: tuple[int, EchoServer]) -> EchoServer:
-    return port_and_server[1]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +65,7 @@ def test_reflection_health_and_a_call_of_each_kind(client: ReflectedClient) -> N
     assert client.one("grpc.health.v1.Health/Check", {}) == {"status": "SERVING"}
     made = client.one("flora.v1.Adapters/PublishAdapter", *parts_of("mine"))["adapter"]
     listed = client.one("flora.v1.Adapters/ListAdapters", {"pageSize": 10})["adapters"]
-    assert [adapter["name"] for adapter in listed] == ["mine"]
+    assert "mine" in [adapter["name"] for adapter in listed]
     body = {"model": made["model"], "text": "hi", "sampling": {"maxTokens": 3}}
     whole = client.one("flora.v1.Generation/Generate", body)
     assert whole["adapter"] == {"name": "mine", "version": 1, "digest": made["digest"]}
@@ -189,7 +141,7 @@ def test_an_upload_that_its_client_breaks_off_publishes_nothing(
         time.sleep(1.0)
 
     service = "flora.v1.Adapters"
-    method = client._pool.FindServiceByName(service).methods_by_name["PublishAdapter"]
+    method = client.method(f"{service}/PublishAdapter")
     kind = GetMessageClass(method.input_type)
     running = caller_of(client.channel, method).future(
         (ParseDict(body, kind()) for body in slowly()), timeout=20

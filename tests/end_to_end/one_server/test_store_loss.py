@@ -17,7 +17,6 @@ from tests.end_to_end.echo_server import (
     EchoServer,
     Stream,
     body_of,
-    echo_server,
     reading,
 )
 
@@ -27,12 +26,10 @@ NAMES = ("one", "two", "three", "four")
 STEP_S = 0.02
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoServer]:
-    with echo_server(tmp_path_factory.mktemp("serve"), STEP_S) as server:
-        for seed, name in enumerate((*NAMES, "cold", "colder")):
-            assert server.publish(name, seed).status_code == 200
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def _published(server: EchoServer) -> None:
+    for seed, name in enumerate((*NAMES, "cold", "colder")):
+        assert server.publish(name, seed).status_code == 200
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""Training a tiny Whisper: the loss falls, and the saved adapter is the trained one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.errors import InvalidRequest
+from flora.adapter_config import AdapterLimits
+from flora.adapter_files import read_adapter
+from flora.linear import linear_modules
+from flora.recipe import Recipe
+from flora.shared_inputs import find_shared_inputs
+from flora.speech.train import Part, SpeechTrainConfig, part_modules, train_speech
+from flora.stacked_trainer import TrainStep
+from tests.flora.speech.models import make_whisper, make_whisper_dir
+from tests.flora.speech.parts import write_table
+
+LIMITS = AdapterLimits()
+RECIPE = Recipe(
+    max_steps=5, batch_size=3, learning_rate=0.03, num_warmup_steps=2, checkpoint_steps=0
+)
+WORDS = ["aaa", "bbb", "abab", "ba", "aab", "bba"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_whisper_dir(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.mark.parametrize(("part", "names"), [("decoder", ("one", "two")), ("all", ("one",))])
+def test_the_loss_falls_and_a_run_is_a_function_of_its_seed(
+    folder: Path, tmp_path: Path, part: Part, names: tuple[str, ...]
+) -> None:
+    table = write_table(tmp_path, WORDS)
+    made, losses = [], []
+    for name in names:
+        steps: list[TrainStep] = []
+        out = tmp_path / name
+        config = SpeechTrainConfig(
+            folder, table, tmp_path, out, part=part, heldout_fraction=0.4, recipe=RECIPE
+        )
+        report = train_speech(config, steps.append)
+        losses.append([step.loss for step in steps])
+        weights = (out / "adapter_model.safetensors").read_bytes()
+        made.append(read_adapter(weights, (out / "adapter_config.json").read_bytes(), LIMITS))
+    assert losses[0] == losses[-1]
+    assert losses[0][-1] < 0.8 * losses[0][0]
+    assert report.heldout_loss_after < report.heldout_loss_before
+    assert report.num_bytes == len(weights)
+    touches_encoder = any(".encoder." in name for name in made[0].tensors)
+    assert touches_encoder == (part == "all")
+
+
+def test_what_reads_the_encoder_shares_no_input_with_the_decoder() -> None:
+    model = make_whisper()
+    sets = find_shared_inputs(model)
+    leaves = {tuple(name.rpartition("layers.0.")[2] for name in names) for names in sets}
+    own, cross = "self_attn", "encoder_attn"
+    assert (f"{own}.k_proj", f"{own}.v_proj", f"{own}.q_proj") in leaves
+    assert (f"{cross}.k_proj", f"{cross}.v_proj") in leaves
+    assert (f"{cross}.q_proj",) in leaves
+    assert sorted(name for names in sets for name in names) == sorted(linear_modules(model))
+    assert all("proj_out" not in name for names in sets for name in names)
+
+
+def test_parts_and_bounds() -> None:
+    model = make_whisper()
+    decoder, everything = part_modules(model, "decoder"), part_modules(model, "all")
+    assert len(decoder) == 2 * 10
+    assert len(everything) == 2 * 10 + 2 * 6
+    assert torch.nn.Linear in {type(model.get_submodule(name)) for name in decoder}
+    for bad in ({"part": "ears"}, {"rank": 0}, {"heldout_fraction": 1.0}):
+        with pytest.raises(InvalidRequest):
+            SpeechTrainConfig(Path(), Path(), Path(), Path(), **bad)
