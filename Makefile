@@ -4,6 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+# Without bytecode on disk every process of a server compiles Ray anew: twice the time to start.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup speech browser serve test check check-types check-code check-docs site audit dist sbom bench format lock clean
 
 VENV := .venv

@@ -7,6 +7,8 @@ ARG BASE=python:3.11.14-slim-bookworm
 FROM ${BASE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /build
+# The image's root may be read-only: what a process would compile at every start, it brings along.
+ENV UV_COMPILE_BYTECODE=1
 # hadolint ignore=DL3008,SC2016
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
