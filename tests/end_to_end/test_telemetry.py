@@ -50,7 +50,7 @@ class Telemetry:
 
     def everything(self) -> dict[str, str]:
         """Each text that the server has left anywhere, by where it is."""
-        # A number may have been an earlier process's: of two folders the later one is this server's.
+        # An earlier process may have had this number: the later folder is this server's.
         session = max(Path("/tmp/ray").glob(f"session_*_{serving_pid(self.server.url)}"))
         paths = [*self.folder.glob("logs/*"), self.folder / "serve.log"]
         paths += [path for path in session.glob("logs/**/*") if path.is_file()]
