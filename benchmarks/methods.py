@@ -29,7 +29,7 @@ GRIDS: Mapping[str, Sequence[float]] = {
     "flora1": (4e-3, 8e-3, 1.6e-2, 3.2e-2),
     "lora1": (1e-3, 3e-3, 1e-2, 3e-2),
     "lora8": (1e-3, 3e-3, 1e-2),
-    "ia3": (8e-3, 2e-2, 5e-2, 1e-1),
+    "ia3": (4e-3, 8e-3, 2e-2, 5e-2),
 }
 VARIANTS = {"flora1-tied": "flora1", "flora1-qk": "flora1", "lora1-qk": "lora1"}
 NUM_SEEDS = 3
