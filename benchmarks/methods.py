@@ -31,7 +31,7 @@ GRIDS: Mapping[str, Sequence[float]] = {
     "lora8": (1e-3, 3e-3, 1e-2),
     "ia3": (4e-3, 8e-3, 2e-2, 5e-2),
 }
-VARIANTS = {"flora1-tied": "flora1", "flora1-qk": "flora1", "lora1-qk": "lora1"}
+VARIANTS = {"flora1-tied": "flora1", "flora1-qk": "flora1"}
 NUM_SEEDS = 3
 MAX_HELDOUT_BLOCKS = 16
 console = Console(stderr=True)
