@@ -65,9 +65,14 @@ class Bench:
         """The rate of the lowest validation loss, on the first language with the first seed."""
         if method in VARIANTS:
             method = VARIANTS[method]
-        rates = GRIDS[method][: 1 if self._args.quick else None]
         language = self._args.languages[0]
-        return min(rates, key=lambda r: self.outcome(language, method, r, 0).validation_bpb)
+        return min(
+            self.rates(method), key=lambda r: self.outcome(language, method, r, 0).validation_bpb
+        )
+
+    def rates(self, method: str) -> Sequence[float]:
+        """Those that are tried."""
+        return GRIDS[method][: 1 if self._args.quick else None]
 
     def _read(self, language: str) -> CodeTexts:
         if language not in self._texts:
@@ -93,6 +98,10 @@ def collect(bench: Bench, args: argparse.Namespace, progress: Progress) -> dict[
         samples[f"{key}_bpb"] = [outcome.test_bpb for outcome in outcomes]
         samples[f"{key}_learning_rate"] = [rate]
         samples[f"{key}_parameters"] = [outcomes[0].num_parameters]
+        if language == args.languages[0] and method in GRIDS:
+            for tried in bench.rates(method):
+                outcome = bench.outcome(language, method, tried, 0)
+                samples[f"{key}_at_{tried:g}_bpb"] = [outcome.test_bpb]
     return samples
 
 
@@ -104,7 +113,21 @@ def verdict(metrics: Mapping[str, float], languages: Sequence[str]) -> str:
         gain = (bpb["base"] - bpb["flora1"]) / (bpb["base"] - bpb["lora1"])
         values = ", ".join(f"{method} {value:.3f}" for method, value in bpb.items())
         rows.append(f"{language}: {values} (fLoRA has {gain:.2f} of LoRA's gain at rank 1)")
-    return "bits a byte: " + "; ".join(rows)
+    tried = [
+        f"{method} " + ", ".join(f"{bpb:.3f} at {rate}" for rate, bpb in tries(metrics, method))
+        for method in ("flora1", "lora1")
+    ]
+    return "bits a byte: " + "; ".join([*rows, f"by learning rate on {languages[0]}", *tried])
+
+
+def tries(metrics: Mapping[str, float], method: str) -> list[tuple[str, float]]:
+    """The learning rates that were tried, and what came of the first seed."""
+    begin = f"_{method}_at_"
+    return [
+        (name.partition(begin)[2].removesuffix("_bpb"), bpb)
+        for name, bpb in metrics.items()
+        if begin in name
+    ]
 
 
 def show(metrics: Mapping[str, float]) -> None:
