@@ -117,7 +117,8 @@ def verdict(metrics: Mapping[str, float], languages: Sequence[str]) -> str:
         f"{method} " + ", ".join(f"{bpb:.3f} at {rate}" for rate, bpb in tries(metrics, method))
         for method in ("flora1", "lora1")
     ]
-    return "bits a byte: " + "; ".join([*rows, f"by learning rate on {languages[0]}", *tried])
+    rates = f"by learning rate on {languages[0]}: {'; '.join(tried)}"
+    return "bits a byte: " + "; ".join([*rows, rates])
 
 
 def tries(metrics: Mapping[str, float], method: str) -> list[tuple[str, float]]:
