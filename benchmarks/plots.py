@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.method_plot import draw_methods
+from benchmarks.method_plot import draw_convert, draw_methods
 from benchmarks.paper_plot import draw_paper
 from benchmarks.record import RESULTS
 
@@ -132,6 +132,7 @@ def draw_simulator(record: Record) -> Figure:
 
 
 PICTURES: Mapping[str, Callable[[Record], Figure]] = {
+    "convert": draw_convert,
     "methods": draw_methods,
     "paper-cpu": draw_paper,
     "popularity": draw_popularity,
