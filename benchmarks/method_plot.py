@@ -60,6 +60,7 @@ def draw_convert(record: Record) -> Figure:
     for axes in (left, right):
         axes.set_xticks(places, [f"rank {rank}" for rank in ranks])
         axes.axhline(1, color="#999999", linestyle=":", linewidth=1)
-        axes.set_ylim(min(0, axes.get_ylim()[0]), None)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(0, low), 1.03 * high)
     left.legend(frameon=False)
     return figure
