@@ -9,7 +9,7 @@ of cancellations.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from app.journey import Journey, Leg, Ways
 from app.trip import Trip
@@ -70,24 +70,33 @@ class Failover:
             self.give_up_silent()
 
     def give_up_silent(self) -> list[str]:
-        """Replicas that have said nothing for too long while another one did lose their requests.
+        """Replicas that hang lose their requests: those whose streams have said nothing for too
+        long while another's did, and those that have not even reported while another did. One
+        that reports may be at a long prompt, and another that is idle would be no quicker.
 
         Where nobody says anything it is this process that was held up, or there is no better place.
         """
         now_s, bound_s = self._ways.clock(), self._ways.limits.hang_after_s
-        members = self._ways.chooser.fleet
-        self._heard_at_s = {r: at_s for r, at_s in self._heard_at_s.items() if r in members}
-        moving = {r for r, at_s in self._heard_at_s.items() if now_s - at_s < bound_s / 2}
-        if not moving:
-            return []
-        silent: dict[str, float] = {}
-        for leg in self._legs():
-            quiet_since_s = max(leg.began_at_s, self._heard_at_s.get(leg.replica_id, 0.0))
-            silent[leg.replica_id] = min(silent.get(leg.replica_id, now_s), quiet_since_s)
-        hung = [r for r, since_s in silent.items() if r and now_s - since_s > bound_s]
+        seen_at_s = self._ways.chooser.seen_at_s()
+        self._heard_at_s = {r: at_s for r, at_s in self._heard_at_s.items() if r in seen_at_s}
+        hung = self._silent_since(self._heard_at_s, now_s, bound_s)
+        hung |= self._silent_since(seen_at_s, now_s, bound_s)
         for replica_id in hung:
             self._give_up(replica_id)
-        return hung
+        return sorted(hung)
+
+    def _silent_since(
+        self, signs_at_s: Mapping[str, float], now_s: float, bound_s: float
+    ) -> set[str]:
+        """Replicas with requests and no sign for `bound_s`, where another has just given one."""
+        if not any(now_s - at_s < bound_s / 2 for at_s in signs_at_s.values()):
+            return set()
+        return {
+            leg.replica_id
+            for leg in self._legs()
+            if leg.replica_id
+            and now_s - max(leg.began_at_s, signs_at_s.get(leg.replica_id, 0.0)) > bound_s
+        }
 
     def _give_up(self, replica_id: str) -> None:
         self._hung.add(replica_id)

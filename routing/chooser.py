@@ -57,6 +57,11 @@ class ReplicaChooser:
         """It is well after all."""
         self.fleet.trust(replica_id)
 
+    def seen_at_s(self) -> dict[str, float]:
+        """When each replica last spoke or reported; minus infinity where it never has."""
+        self._refresh()
+        return self.fleet.reported_at_s()
+
     def is_drained(self, replica_id: str) -> bool:
         """Whether Serve has taken it out as planned: nobody is to blame for its end."""
         self._refresh()

@@ -125,6 +125,10 @@ class Fleet:
             self._others[slot] = max(0.0, load_tokens - self._own[slot])
             self._reported_at_s[slot] = now_s
 
+    def reported_at_s(self) -> dict[str, float]:
+        """When each member was last heard of."""
+        return {r: float(self._reported_at_s[slot]) for r, slot in self._slots.items()}
+
     def loads(self, now_s: float) -> Floats:
         """Tokens to do by slot; infinite where nothing is to be sent."""
         is_fresh = now_s - self._reported_at_s <= self._config.report_max_age_s

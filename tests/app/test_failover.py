@@ -12,6 +12,7 @@ from app.journey import FailoverLimits
 from contracts.adapters import BASE
 from contracts.errors import EngineFailed, NotReady, ServingError
 from contracts.generation import GenerateRequest, Sampling, StepMessage
+from contracts.replica import ReplicaReport
 from tests.app.cluster import Cluster
 from tests.replicas.engines import turns
 
@@ -131,6 +132,30 @@ async def test_a_replica_that_hangs_while_another_moves_loses_its_requests() -> 
     assert {name for name, _ in cluster.cancelled} == {"a"}
     cluster.kill("a", is_known=True)
     assert await task == await unbroken(requests)
+
+
+@pytest.mark.parametrize(("reporting", "hung"), [("b", ["a"]), ("ab", []), ("a", []), ("", [])])
+async def test_a_replica_that_does_not_even_report_while_an_idle_one_does_hangs(
+    reporting: str, hung: list[str]
+) -> None:
+    cluster = Cluster("a", "b", limits=FailoverLimits(hang_after_s=10))
+    requests = make_requests(1, max_tokens=60)
+    task = asyncio.create_task(read(cluster, requests))
+    await asyncio.sleep(0.02)
+    if {leg.replica_id for leg in cluster.failover._legs()} == {"b"}:
+        reporting = reporting.translate(str.maketrans("ab", "ba"))
+        hung = ["b"] if hung else []
+    cluster.frozen.update(leg.replica_id for leg in cluster.failover._legs())
+    for now_s in (1.0, 12.0):
+        cluster.now_s = now_s
+        reports = {name: ReplicaReport(1, 0, 0) for name in cluster.stacks}
+        reports |= {name: ReplicaReport(int(now_s), 0, 0) for name in reporting}
+        cluster.members.tell(reports)
+        assert cluster.failover.give_up_silent() == (hung if now_s > 10 else [])
+    if hung:
+        assert await task == await unbroken(requests)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_where_nobody_moves_nobody_hangs() -> None:

@@ -52,6 +52,16 @@ def test_many_members_keep_their_slots_and_words() -> None:
         assert fleet.loads(0.0)[slot] == n
 
 
+def test_a_member_is_seen_when_it_reports_anew_or_speaks() -> None:
+    fleet = Fleet(CONFIG)
+    fleet.update({"a": make_report(number=1), "b": None}, 1.0)
+    fleet.update({"a": make_report(number=1), "b": None}, 2.0)
+    assert fleet.reported_at_s() == {"a": 1.0, "b": -math.inf}
+    fleet.told("b", 5, 3.0)
+    fleet.update({"a": make_report(number=2), "b": None}, 4.0)
+    assert fleet.reported_at_s() == {"a": 4.0, "b": 3.0}
+
+
 def test_nothing_of_a_replica_is_left_to_the_next_in_its_slot() -> None:
     fleet = make_fleet({"old": 500, "idle": 0}, CONFIG, {"old": (7,)})
     fleet.sent("old", 100, 8, 0.0)
