@@ -8,6 +8,8 @@ neither a drift of the machine nor what ran before favours one of them. Ceiling:
 by definition. A decode step of 32 adapters reads 32 rows beside the weights, which on a CPU bounds
 fLoRA at about 0.95 to 0.98.
 
+`flora_r1_beside_lora` is fLoRA in an engine that takes LoRA adapters, too, while none is in use.
+
 vLLM compiles no CPU model that has LoRA layers, so LoRA's share in compiled mode is that of its
 eager engine against the compiled base: what a user gets.
 """
@@ -63,6 +65,9 @@ async def measure(mode: str, args: argparse.Namespace, folder: Path, samples: Sa
             samples["activation_hold_ms_p50"] += [time_s * 1e3 for time_s in held]
             samples["activation_round_trip_ms_p50"] += [time_s * 1e3 for time_s in trips]
         passes = 1 if args.quick else PASSES
+        ready = replace(config, lora_rank=8, lora_slots=8)
+        async with running(mode, Method("flora", 1, ready, folder / "ready"), 256) as flora:
+            await compare(mode, base, flora, args.load, args.rounds, "", samples, passes)
         for rank in args.lora_ranks:
             method = Method("lora", rank, config, folder / "lora")
             async with running(mode, method, args.load.num_adapters) as lora:
@@ -109,7 +114,7 @@ async def compare(
                 speeds[method.name] = max(speeds[method.name], speed)
         share = speeds[other.name] / speeds[base.name]
         console.print(f"{mode} {load.num_adapters} {other.name} {share:.3f}", speeds)
-        if other.name.startswith("flora"):
+        if other.name == "flora_r1":
             samples[f"{mode}_base{suffix}_tokens_per_s"].append(speeds[base.name])
         samples[f"{mode}_{other.name}{suffix}_share_of_base"].append(share)
 

@@ -42,10 +42,15 @@ class Load:
 
 
 class Method:
-    """A running engine and its adapters. `rank` 0 is the base model, `kind` "flora" or "lora"."""
+    """A running engine and its adapters. `rank` 0 is the base model, `kind` "flora" or "lora".
+
+    "lora" is vLLM's own way. A fLoRA engine whose config has a `lora_rank` takes both kinds.
+    """
 
     def __init__(self, kind: str, rank: int, config: ReplicaConfig, folder: Path) -> None:
         self.name = kind if kind == "base" else f"{kind}_r{rank}"
+        if kind == "flora" and config.lora_rank:
+            self.name += "_beside_lora"
         self._kind = kind
         self._rank = rank
         self._config = config
