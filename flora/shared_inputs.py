@@ -19,7 +19,7 @@ def find_shared_inputs(model: nn.Module) -> SharedInputs:
     not run, are alone.
     """
     device = next(model.parameters()).device
-    return trace_shared_inputs(model, linear_modules(model), _probe(model, device))
+    return trace_shared_inputs(model, linear_modules(model), probe(model, device))
 
 
 def trace_shared_inputs(
@@ -46,10 +46,15 @@ def trace_shared_inputs(
     return tuple(tuple(names) for names in sets.values())
 
 
-def _probe(model: nn.Module, device: torch.device) -> dict[str, torch.Tensor]:
+def listens(model: nn.Module) -> bool:
+    """Whether what the model reads first is sound."""
+    return getattr(model, "main_input_name", "input_ids") == "input_features"
+
+
+def probe(model: nn.Module, device: torch.device) -> dict[str, torch.Tensor]:
     """The least that a model can be run on: two tokens, and silence where it listens."""
     token_ids = torch.zeros(1, 2, dtype=torch.long, device=device)
-    if getattr(model, "main_input_name", "input_ids") != "input_features":
+    if not listens(model):
         return {"input_ids": token_ids}
     config: Any = model.config
     silence = torch.zeros(1, config.num_mel_bins, 2 * config.max_source_positions, device=device)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from flora.linear import linear_modules
 from flora.peft.config import FloraConfig
-from flora.shared_inputs import trace_shared_inputs
+from flora.shared_inputs import listens, probe, trace_shared_inputs
 
 InputSets = Mapping[str, str]
 """Module name -> one name for all modules that read the same input."""
@@ -74,9 +74,11 @@ def _traced(
     model.eval()  # a pass in training mode would move running statistics
     try:
         device = next(model.parameters()).device
+        # A model that listens has dummy inputs of text alone, which it does not run on.
+        inputs = probe(model, device) if listens(model) else model.dummy_inputs
         arguments = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
-            for name, value in model.dummy_inputs.items()
+            for name, value in inputs.items()
         }
         return trace_shared_inputs(model, layers, arguments)
     except Exception as error:  # a foreign model's forward pass may raise anything

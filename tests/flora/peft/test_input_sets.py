@@ -7,6 +7,7 @@ from flora.peft import FloraConfig
 from flora.peft.input_sets import find_input_sets, is_certain
 from tests.flora.models import make_model
 from tests.flora.peft.tuned import add_random, make_tuned
+from tests.flora.speech.models import make_whisper
 
 ATTENTION = "model.layers.1.self_attn"
 SIBLINGS = [["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj"]]
@@ -46,6 +47,18 @@ def test_layers_that_are_tuned_already_are_seen_as_before() -> None:
     q, v = (model.get_submodule(f"base_model.model.{ATTENTION}.{n}_proj") for n in "qv")
     assert q.flora_B["tied"] is v.flora_B["tied"]
     assert q.flora_B["default"] is not v.flora_B["default"]
+
+
+def test_a_model_that_listens_ties_what_reads_one_input() -> None:
+    """Names alone cannot say so: q reads what k reads in self-attention, not in the other."""
+    listening = make_whisper()
+    shared = [["k_proj", "v_proj", "q_proj"], ["k_proj", "v_proj"]]
+    for config in (FloraConfig(), FloraConfig(shared_inputs=shared)):
+        sets = find_input_sets(listening, config)
+        own, cross = (f"model.decoder.layers.0.{part}_attn" for part in ("self", "encoder"))
+        assert sets[f"{own}.q_proj"] == sets[f"{own}.k_proj"]
+        assert sets[f"{cross}.k_proj"] == sets[f"{cross}.v_proj"] != sets[f"{cross}.q_proj"]
+        assert config.shared_inputs == shared
 
 
 def test_packed_and_foreign_models() -> None:

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 
+import flora.peft  # noqa: F401  # PEFT knows the method by it
 from contracts.errors import InvalidRequest
 from flora.adapter_config import AdapterLimits
-from flora.adapter_files import read_adapter
+from flora.adapter_files import read_adapter, tensor_name
+from flora.codec import spread_shared_b
 from flora.linear import linear_modules
 from flora.recipe import Recipe
 from flora.shared_inputs import find_shared_inputs
+from flora.speech.listener import Listener
 from flora.speech.train import Part, SpeechTrainConfig, part_modules, train_speech
 from flora.stacked_trainer import TrainStep
 from tests.flora.speech.models import make_whisper, make_whisper_dir
@@ -50,6 +54,22 @@ def test_the_loss_falls_and_a_run_is_a_function_of_its_seed(
     assert report.num_bytes == len(weights)
     touches_encoder = any(".encoder." in name for name in made[0].tensors)
     assert touches_encoder == (part == "all")
+
+
+def test_peft_loads_what_was_trained(folder: Path, tmp_path: Path) -> None:
+    """Names of siblings do not tell self-attention from the other: PEFT has to try the model."""
+    out = tmp_path / "out"
+    table = write_table(tmp_path, WORDS)
+    train_speech(SpeechTrainConfig(folder, table, tmp_path, out, recipe=RECIPE), lambda step: None)
+    weights = (out / "adapter_model.safetensors").read_bytes()
+    config = (out / "adapter_config.json").read_bytes()
+    tensors = spread_shared_b(read_adapter(weights, config, LIMITS))
+    merged = PeftModel.from_pretrained(Listener(folder).fresh_model(), str(out)).merge_and_unload()
+    plain = Listener(folder).fresh_model()
+    for name in part_modules(plain, "decoder"):
+        a, b = (torch.from_numpy(tensors[tensor_name(name, side)]).reshape(-1) for side in "AB")
+        weight = plain.get_submodule(name).weight * torch.outer(1 + a, 1 + b)
+        torch.testing.assert_close(merged.get_submodule(name).weight, weight)
 
 
 def test_what_reads_the_encoder_shares_no_input_with_the_decoder() -> None:
