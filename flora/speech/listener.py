@@ -70,12 +70,15 @@ class Listener:
         return [*token_ids, self.vocabulary.end]
 
     @torch.no_grad()
-    def transcribe(self, states: torch.Tensor, language: str, max_tokens: int = 96) -> list[str]:
-        """Greedy transcripts of the encoder's `states`, of at most `max_tokens` each, and
-        no more than the model has places for.
+    def transcribe(
+        self, states: torch.Tensor, language: str, max_tokens: int | None = None
+    ) -> list[str]:
+        """Greedy transcripts of the encoder's `states`, of at most `max_tokens` each, None for half
+        of the model's places, as a server gives, and no more than it has places for.
         """
         prompt = self.vocabulary.prompt(language)
-        max_tokens = min(max_tokens, self.model.config.max_target_positions - len(prompt))
+        num_places = self.model.config.max_target_positions
+        max_tokens = min(max_tokens or num_places // 2, num_places - len(prompt))
         end = self.vocabulary.end
         ids = torch.tensor([prompt] * len(states))
         suppressed = torch.tensor(self.vocabulary.suppressed, dtype=torch.long)
