@@ -51,5 +51,5 @@ def train_speech(
     )
     config = SpeechTrainConfig(model, data, audio_root, out, recipe=recipe, **options)
     with TrainProgressBar(out.name, Console()) as bar:
-        report = run(config, bar)
+        report = run(config, bar, heard=bar.heard)
     bar.report([report])

@@ -56,7 +56,7 @@ class SpeechRuns:
         if is_quick:
             learned, validation, heldout = learned[:48], validation[:8], heldout[:16]
         self.learned, self.validation, self.heldout = (
-            hear(self.listener, read_utterances(part, limits))
+            list(hear(self.listener, read_utterances(part, limits)))
             for part in (learned, validation, heldout)
         )
 

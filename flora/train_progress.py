@@ -34,6 +34,7 @@ class TrainProgressBar:
         self._task = self._bar.add_task(name, total=None, told="")
         self._loss: float | None = None
         self._told_s = 0.0
+        self._told_quarters = 0
 
     def __enter__(self) -> "TrainProgressBar":
         self._bar.start()
@@ -56,6 +57,14 @@ class TrainProgressBar:
         if is_due and not self._console.is_terminal:
             self._told_s = step.elapsed_s
             self._say(f"{self._name}: step {step.step} of {step.max_steps}, {told}")
+
+    def heard(self, num_clips: int, num_all: int) -> None:
+        """So many clips are encoded, of all, before the first step."""
+        self._bar.update(self._task, completed=num_clips, total=num_all, told="clips heard")
+        quarters = 4 * num_clips // num_all
+        if quarters > self._told_quarters and not self._console.is_terminal:
+            self._told_quarters = quarters
+            self._say(f"{self._name}: {num_clips} of {num_all} clips heard")
 
     def report(self, reports: Sequence[TrainReport]) -> None:
         """One line on each adapter that came out."""

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,6 +26,9 @@ Part = Literal["decoder", "all"]
 
 _DECODER = "model.decoder."
 _ENCODE_AT_ONCE = 4
+
+Heard = Callable[[int, int], None]
+"""Told how many clips are encoded, and of how many, while that goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,10 @@ class SpeechTrainConfig:
 
 
 def train_speech(
-    config: SpeechTrainConfig, progress: Progress, clock: Clock = time.perf_counter
+    config: SpeechTrainConfig,
+    progress: Progress,
+    clock: Clock = time.perf_counter,
+    heard: Heard = lambda num_clips, num_all: None,
 ) -> TrainReport:
     """Trains on `data_path` and writes adapter_config.json and adapter_model.safetensors.
 
@@ -67,7 +73,7 @@ def train_speech(
     """
     base = fingerprint(config.model_dir)
     listener = Listener(config.model_dir)
-    data = _read(config, listener)
+    data = _read(config, listener, heard)
     stack = StackedAdapters(
         listener.model,
         1,
@@ -99,14 +105,12 @@ def part_modules(model: nn.Module, part: Part) -> list[str]:
 
 def hear(
     listener: Listener, utterances: Sequence[Utterance], part: Part = "decoder"
-) -> list[SpeechExample]:
-    """What the model is given while that part of it learns."""
-    examples: list[SpeechExample] = []
+) -> Iterator[SpeechExample]:
+    """What the model is given while that part of it learns, a few clips at a time."""
     for some in in_batches(utterances, _ENCODE_AT_ONCE):
         features = listener.features(some)
-        heard = features if part == "all" else listener.encode(features)
-        examples += map(SpeechExample, some, heard)
-    return examples
+        states = features if part == "all" else listener.encode(features)
+        yield from map(SpeechExample, some, states)
 
 
 def in_batches(utterances: Sequence[Utterance], size: int) -> Iterator[Sequence[Utterance]]:
@@ -115,11 +119,17 @@ def in_batches(utterances: Sequence[Utterance], size: int) -> Iterator[Sequence[
         yield utterances[begin : begin + size]
 
 
-def _read(config: SpeechTrainConfig, listener: Listener) -> AdapterData[SpeechExample]:
+def _read(
+    config: SpeechTrainConfig, listener: Listener, heard: Heard
+) -> AdapterData[SpeechExample]:
     clips = read_clips(config.data_path, config.audio_root)
     limits = AudioLimits(max_duration_s=listener.max_duration_s)
     parts = split_clips(clips, config.heldout_fraction, config.recipe.seed)
-    learned, heldout = (
-        hear(listener, read_utterances(part, limits), config.part) for part in parts
-    )
-    return AdapterData(config.out_dir.resolve().name, learned, heldout)
+    learned, heldout = (read_utterances(part, limits) for part in parts)
+    examples: list[SpeechExample] = []
+    for utterances in (learned, heldout):
+        for example in hear(listener, utterances, config.part):
+            examples.append(example)
+            heard(len(examples), len(clips))
+    name = config.out_dir.resolve().name
+    return AdapterData(name, examples[: len(learned)], examples[len(learned) :])

@@ -33,3 +33,12 @@ def test_without_a_terminal_there_is_a_line_now_and_then() -> None:
         "tiny: step 12 of 12, loss 2.500, held-out 2.250, 3 adapters, 200 tokens/s",
     ]
     assert lines[-1].startswith("tiny: 1,234 numbers")
+
+
+def test_hearing_clips_is_told_by_quarters() -> None:
+    console = Console(record=True, width=120, force_terminal=False)
+    with TrainProgressBar("tiny", console) as bar:
+        for number in range(1, 11):
+            bar.heard(number, 10)
+    lines = console.export_text().splitlines()
+    assert lines == [f"tiny: {number} of 10 clips heard" for number in (3, 5, 8, 10)]

@@ -31,7 +31,7 @@ def reference(listener: Listener, utterance: Utterance) -> float:
 @pytest.mark.parametrize("part", ["decoder", "all"])
 def test_a_batch_has_the_losses_of_its_clips(listener: Listener, part: Part) -> None:
     objective = SpeechObjective(listener)
-    examples: list[SpeechExample] = hear(listener, UTTERANCES, part)
+    examples: list[SpeechExample] = list(hear(listener, UTTERANCES, part))
     assert examples[0].heard.shape == ((16, 100) if part == "all" else (50, 128))
     with torch.no_grad():
         found = objective.loss_sums(listener.model, examples)

@@ -72,6 +72,14 @@ def test_peft_loads_what_was_trained(folder: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(merged.get_submodule(name).weight, weight)
 
 
+def test_each_clip_that_is_heard_is_told(folder: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path, WORDS)
+    config = SpeechTrainConfig(folder, table, tmp_path, tmp_path / "out", recipe=RECIPE)
+    told: list[tuple[int, int]] = []
+    train_speech(config, lambda step: None, heard=lambda *numbers: told.append(numbers))
+    assert told == [(number, len(WORDS)) for number in range(1, len(WORDS) + 1)]
+
+
 def test_what_reads_the_encoder_shares_no_input_with_the_decoder() -> None:
     model = make_whisper()
     sets = find_shared_inputs(model)
