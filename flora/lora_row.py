@@ -34,7 +34,7 @@ class LoraHeader(RowHead):
     def check(self, layout: LoraLayout) -> None:
         """Raises AdapterCorrupt unless a row with this header fits a slot of `layout`."""
         if self.layout_digest != layout.digest or len(self.ranks) != len(layout.sizes):
-            raise AdapterCorrupt("the LoRA was compiled for another layout")
+            raise AdapterCorrupt("the LoRA was compiled for another base model or other settings")
         if self.dtype != layout.dtype:
             raise AdapterCorrupt(f"the LoRA holds {self.dtype}, the layout {layout.dtype}")
         if max(self.ranks) > layout.max_rank:

@@ -33,7 +33,7 @@ class RowHeader(RowHead):
     def check(self, layout: AdapterLayout) -> None:
         """Raises AdapterCorrupt unless a row with this header fits a slot of `layout`."""
         if self.layout_digest != layout.digest or len(self.counts) != len(layout.groups):
-            raise AdapterCorrupt("the row was compiled for another layout")
+            raise AdapterCorrupt("the row was compiled for another base model or other settings")
         if self.dtype != layout.dtype:
             raise AdapterCorrupt(f"the row holds {self.dtype}, the layout {layout.dtype}")
         # Most rows have none, and an engine's loop waits for this.

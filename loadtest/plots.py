@@ -22,7 +22,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#999999", "#e69f00")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#999999", "#e69f00", "#56b4e9", "#000000")
 _BINS = 60
 _MOST_DOTS = 4000
 
@@ -144,7 +144,7 @@ def _by_role(axes: Axes, readings: Iterable[Reading], value: Callable[[Reading],
         colour = _COLOURS[number % len(_COLOURS)]
         axes.plot(*zip(*points, strict=True), label=role, color=colour, linewidth=1)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=7, ncols=7, loc="lower left")
+    axes.legend(frameon=False, fontsize=7, ncols=8, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _mark(axes: Axes, deeds: Sequence[Deed]) -> None:

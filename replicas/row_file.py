@@ -46,3 +46,14 @@ class RowFile:
             if os.preadv(file.fileno(), [target.data[:size]], self.header.header_bytes) != size:
                 raise AdapterCorrupt(f"{self._name} ended early")
         return size
+
+
+def fault_of(path: Path, layout: AdapterLayout) -> str:
+    """Why a file is no row of the layout, as far as its header says; empty where that is right."""
+    try:
+        RowFile.open(path, layout)._file.close()
+    except AdapterCorrupt as error:
+        return str(error)
+    except OSError as error:
+        return type(error).__name__  # its text names a path
+    return ""

@@ -16,10 +16,12 @@ from contracts.adapters import Digest
 from contracts.errors import AdapterCorrupt, EngineFailed, InvalidRequest
 from contracts.generation import GenerateRequest, TokenDelta
 from contracts.replica import ReplicaInfo, SlotReport
+from flora.layout import AdapterLayout
 from flora.lora_row import is_lora
 from replicas.config import ReplicaConfig
 from replicas.engine import TokenSource
 from replicas.loaded_rows import LoadedRows
+from replicas.row_file import fault_of
 from replicas.vllm_args import engine_args, prepare_process, require_parts
 from replicas.vllm_sampling import to_deltas, to_params
 from replicas.vllm_speech import max_audio_s, take_prompts_whole, to_prompt
@@ -88,6 +90,7 @@ class VllmEngine:
         ids = count(1)
         self._rows = LoadedRows(config.num_slots - config.max_running_seqs, ids)
         self._lora_rows = LoadedRows(0, ids)
+        self._layout: AdapterLayout
 
     async def start(self) -> ReplicaInfo:
         try:
@@ -100,6 +103,7 @@ class VllmEngine:
             lora_layout_json, *_ = await self._llm.collective_rpc("flora_lora_layout_json")
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineFailed(f"The engine did not start: {error}") from error
+        self._layout = AdapterLayout.from_json(layout_json)
         model_config = self._llm.model_config
         if model_config.is_encoder_decoder:
             take_prompts_whole(self._llm)
@@ -138,7 +142,7 @@ class VllmEngine:
             if collector.output is not None:
                 wake.set()
             if loading is not None:
-                await self._confirm(request, loading, rows)
+                await self._confirm(request, loading, rows, row)
         except BaseException:
             if loading is not None:
                 loading.cancel()
@@ -224,7 +228,11 @@ class VllmEngine:
         return lora, asyncio.create_task(self.llm.add_lora(lora))
 
     async def _confirm(
-        self, request: GenerateRequest, loading: "asyncio.Task[bool]", rows: LoadedRows
+        self,
+        request: GenerateRequest,
+        loading: "asyncio.Task[bool]",
+        rows: LoadedRows,
+        row: Path | None,
     ) -> None:
         digest = request.adapter.digest
         try:
@@ -234,8 +242,10 @@ class VllmEngine:
         except Exception as error:
             await self.abort(request.request_id)
             rows.fail(digest)
+            fault = fault_of(row, self._layout) if row and rows is self._rows else ""
             raise AdapterCorrupt(
-                f"The engine could not load the adapter {request.adapter.name!r}."
+                f"The engine could not load the adapter {request.adapter.name!r}"
+                + (f": {fault}." if fault else ".")
             ) from error
         rows.confirm(digest, was_there=not was_loaded)
 

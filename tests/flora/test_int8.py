@@ -114,5 +114,5 @@ def test_rows_of_another_dtype_are_corrupt() -> None:
     layout = make_layout(dtype="int8")
     other = make_layout(dtype="bfloat16")
     blob = encode_row(other, [0], np.zeros(other.base_width, np.float32))
-    with pytest.raises(AdapterCorrupt, match="another layout"):
+    with pytest.raises(AdapterCorrupt, match="another base model"):
         decode_row(layout, blob)

@@ -72,10 +72,10 @@ def test_headers_that_do_not_add_up_are_corrupt(offset: int, value: bytes) -> No
 
 
 def test_rows_of_another_layout_or_size_are_corrupt() -> None:
-    with pytest.raises(AdapterCorrupt, match="another layout"):
+    with pytest.raises(AdapterCorrupt, match="another base model"):
         decode_lora(LoraLayout(make_layout()), BLOB)
     other = LoraLayout(AdapterLayout("tiny-0", "bfloat16", 4, LAYOUT.base.groups))
-    with pytest.raises(AdapterCorrupt, match="another layout"):
+    with pytest.raises(AdapterCorrupt, match="another base model"):
         decode_lora(other, BLOB)
     more = BLOB[:64] + struct.pack("<HH", 3, 0) + BLOB[68:]
     with pytest.raises(AdapterCorrupt, match="does not follow from its ranks"):

@@ -123,7 +123,7 @@ def test_headers_that_do_not_add_up_are_corrupt(offset: int, value: bytes) -> No
 
 def test_rows_of_another_layout_are_corrupt() -> None:
     layout, blob = make_blob()
-    with pytest.raises(AdapterCorrupt, match="another layout"):
+    with pytest.raises(AdapterCorrupt, match="another base model"):
         decode_row(make_layout(dtype="bfloat16"), blob)
     too_many = blob[:64] + struct.pack("<HH", 12, 0) + blob[68:]
     with pytest.raises(AdapterCorrupt, match="more pairs"):

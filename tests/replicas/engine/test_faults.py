@@ -4,11 +4,13 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contracts.adapters import BASE, AdapterKey, Digest
 from contracts.errors import AdapterCorrupt, InvalidRequest
 from contracts.generation import GenerateRequest, Sampling, TokenDelta
+from flora.row import encode_row
 from tests.replicas.engine.models import make_tiny
 from tests.replicas.engine.parts import Stack, make_adapter, make_config, running
 
@@ -68,8 +70,13 @@ async def test_one_fails_the_others_go_on(tmp_path: Path) -> None:
         garbage.write_bytes(b"FLR1" + bytes(500))
         bad = AdapterKey(keys[0].tenant, "bad", 1, Digest("b" * 64), 504)
         good = asyncio.create_task(deltas(stack, make_request("good", keys[1])))
-        for path in (garbage, tmp_path / "absent"):
-            with pytest.raises(AdapterCorrupt):
+        foreign = tmp_path / "foreign"
+        other = replace(stack.layout, base_fingerprint="llama-of-another")
+        numbers = np.zeros(other.base_width, np.float32)
+        foreign.write_bytes(encode_row(other, [0] * len(other.groups), numbers))
+        whys = {"garbage": "not a row", "absent": "FileNotFound", "foreign": "another base model"}
+        for path in (garbage, tmp_path / "absent", foreign):
+            with pytest.raises(AdapterCorrupt, match=f"'bad': .*{whys[path.name]}"):
                 await stack.engine.submit(
                     make_request(f"bad-{path.name}", bad), path, asyncio.Event()
                 )
