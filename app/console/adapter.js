@@ -3,47 +3,34 @@
 import { call } from "./api.js";
 import { h, keyed, say } from "./dom.js";
 import { bytes, count, digest, moment } from "./format.js";
-import { confirmed, errorPlace, Freshness, toast } from "./notices.js";
-import { Poller } from "./poll.js";
+import { liveView, tableHead } from "./live.js";
+import { confirmed, toast } from "./notices.js";
 import { openUpload } from "./upload.js";
 
 const INTERVAL_MS = 5000;
 
 export function adapterView(name) {
   const path = `adapters/${encodeURIComponent(name)}`;
-  const errors = errorPlace();
   const body = h("tbody");
   const facts = h("dl", { className: "facts" });
   const compare = h("a", { className: "button secondary" }, "Compare with base");
   const add = h("button", { type: "button" }, "Upload new version");
   let details = null;
 
-  const poller = new Poller(
-    async (signal) => {
-      details = await call(path, { signal });
-      draw();
-    },
-    INTERVAL_MS,
-    (state) => {
-      errors.show(state.error);
-      element.classList.toggle("is-stale", state.failures > 0);
-      freshness.update();
-    },
-  );
-  const freshness = new Freshness(poller);
   const heads = ["Version", "State", "Digest", "Rank", "Modules", "Size", "Published", "Actions"];
-  const numbers = new Set(["Rank", "Modules", "Size"]);
-  const columns = heads.map((text) => h("th", { scope: "col", className: numbers.has(text) ? "number" : "" }, text));
-  const element = h(
-    "section",
-    {},
-    h("p", { className: "crumbs" }, h("a", { href: "#/adapters" }, "Adapters"), " / ", name),
-    h("div", { className: "title" }, h("h1", { tabIndex: -1 }, name), freshness.element),
-    errors,
+  const head = tableHead(heads, new Set(["Rank", "Modules", "Size"]));
+  const content = [
     h("div", { className: "toolbar" }, facts, h("span", { className: "space" }), compare, add),
     h("h2", {}, "Versions"),
-    h("div", { className: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ...columns)), body)),
-  );
+    h("div", { className: "scroll" }, h("table", {}, head, body)),
+  ];
+  const crumbs = h("p", { className: "crumbs" }, h("a", { href: "#/adapters" }, "Adapters"), " / ", name);
+  const view = liveView(name, read, INTERVAL_MS, content, crumbs);
+
+  async function read(signal) {
+    details = await call(path, { signal });
+    draw();
+  }
 
   function draw() {
     const readers = details.public ? "everybody" : details.shared_with.join(", ") || "this tenant only";
@@ -101,7 +88,7 @@ export function adapterView(name) {
     });
     if (!isDone) return;
     toast(`${name} is now version ${made.version}, with the bytes of version ${version.version}.`);
-    poller.refresh();
+    view.refresh();
   }
 
   async function setPin(version) {
@@ -109,18 +96,14 @@ export function adapterView(name) {
     try {
       await call(`${path}/pin`, { method, query: { version: version.version } });
       toast(`Version ${version.version} is ${version.pinned ? "no longer pinned" : "pinned: it is kept"}.`);
-      await poller.refresh();
+      await view.refresh();
     } catch (error) {
-      errors.show(error);
+      view.errors.show(error);
     }
   }
 
-  add.addEventListener("click", () => openUpload({ name, base: details?.id.split(":")[0], onPublished: () => poller.refresh() }));
-  return {
-    element,
-    start: () => (poller.start(), freshness.start()),
-    stop: () => (poller.stop(), freshness.stop()),
-  };
+  add.addEventListener("click", () => openUpload({ name, base: details?.id.split(":")[0], onPublished: () => view.refresh() }));
+  return view;
 }
 
 /** The oldest version with the same bytes, where that is another one. */

@@ -3,8 +3,7 @@
 import { call } from "./api.js";
 import { h, keyed, newId, say } from "./dom.js";
 import { ago, bytes, count, digest, moment } from "./format.js";
-import { errorPlace, Freshness } from "./notices.js";
-import { Poller } from "./poll.js";
+import { liveView, tableHead } from "./live.js";
 import { openUpload } from "./upload.js";
 
 const INTERVAL_MS = 10_000;
@@ -12,7 +11,6 @@ const PAGE = 25;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;
 
 export function adaptersView() {
-  const errors = errorPlace();
   const body = h("tbody");
   const empty = h("p", { className: "empty", hidden: true });
   const pager = h("div", { className: "pager", hidden: true });
@@ -26,29 +24,9 @@ export function adaptersView() {
   let isLast = true;
   let entries = [];
 
-  const poller = new Poller(
-    async (signal) => {
-      const found = await pageOf(filter.value.trim(), cursors.at(-1), signal);
-      isLast = !found.hasMore;
-      entries = found.data;
-      draw();
-    },
-    INTERVAL_MS,
-    (state) => {
-      errors.show(state.error);
-      element.classList.toggle("is-stale", state.failures > 0);
-      freshness.update();
-    },
-  );
-  const freshness = new Freshness(poller);
   const heads = ["Name", "Version", "Base model", "Rank", "Modules", "Size", "Digest", "Published"];
-  const numbers = new Set(["Version", "Rank", "Modules", "Size"]);
-  const columns = heads.map((text) => h("th", { scope: "col", className: numbers.has(text) ? "number" : "" }, text));
-  const element = h(
-    "section",
-    {},
-    h("div", { className: "title" }, h("h1", { tabIndex: -1 }, "Adapters"), freshness.element),
-    errors,
+  const head = tableHead(heads, new Set(["Version", "Rank", "Modules", "Size"]));
+  const view = liveView("Adapters", read, INTERVAL_MS, [
     h(
       "div",
       { className: "toolbar" },
@@ -57,10 +35,17 @@ export function adaptersView() {
       h("span", { className: "space" }),
       add,
     ),
-    h("div", { className: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ...columns)), body)),
+    h("div", { className: "scroll" }, h("table", {}, head, body)),
     empty,
     pager,
-  );
+  ]);
+
+  async function read(signal) {
+    const found = await pageOf(filter.value.trim(), cursors.at(-1), signal);
+    isLast = !found.hasMore;
+    entries = found.data;
+    draw();
+  }
 
   function draw() {
     keyed(body, entries, (each) => each.name, row);
@@ -75,22 +60,18 @@ export function adaptersView() {
   pager.append(back, next, where);
   filter.addEventListener("input", () => {
     cursors = [""];
-    poller.refresh();
+    view.refresh();
   });
   next.addEventListener("click", () => {
     cursors.push(entries.at(-1).name);
-    poller.refresh();
+    view.refresh();
   });
   back.addEventListener("click", () => {
     cursors.pop();
-    poller.refresh();
+    view.refresh();
   });
-  add.addEventListener("click", () => openUpload({ onPublished: () => poller.refresh() }));
-  return {
-    element,
-    start: () => (poller.start(), freshness.start()),
-    stop: () => (poller.stop(), freshness.stop()),
-  };
+  add.addEventListener("click", () => openUpload({ onPublished: () => view.refresh() }));
+  return view;
 }
 
 /**

@@ -3,8 +3,7 @@
 import { call } from "./api.js";
 import { h, keyed, meter, newId, say } from "./dom.js";
 import { bytes, count, share, short } from "./format.js";
-import { errorPlace, Freshness } from "./notices.js";
-import { Poller } from "./poll.js";
+import { liveView, tableHead } from "./live.js";
 
 const INTERVAL_MS = 2000;
 const NAMES_INTERVAL_MS = 30_000;
@@ -14,7 +13,6 @@ const DIGEST_DIGITS = 16;
 const TIER_NAMES = { node: "Node cache", redis: "Redis", store: "Object store" };
 
 export function replicasView() {
-  const errors = errorPlace();
   const figures = { replicas: figure("Replicas answering"), running: figure("Sequences running") };
   figures.waiting = figure("Requests waiting");
   figures.rate = figure("Tokens a second");
@@ -27,36 +25,24 @@ export function replicasView() {
   let entries = [];
   let shown = PAGE;
 
-  const poller = new Poller(
-    async (signal) => {
-      const [page] = await Promise.all([call("replicas", { signal }), names.refresh(signal)]);
-      entries = page.data;
-      rates.take(entries, performance.now());
-      draw();
-    },
-    INTERVAL_MS,
-    (state) => {
-      errors.show(state.error);
-      element.classList.toggle("is-stale", state.failures > 0);
-      freshness.update();
-    },
-  );
-  const freshness = new Freshness(poller);
-  const element = h(
-    "section",
-    {},
-    h("div", { className: "title" }, h("h1", { tabIndex: -1 }, "Replicas"), freshness.element),
-    errors,
+  const view = liveView("Replicas", read, INTERVAL_MS, [
     h("dl", { className: "figures" }, ...Object.values(figures).map((each) => each.element)),
     tools,
     list,
     more,
-  );
+  ]);
   filter.addEventListener("input", () => draw());
   more.addEventListener("click", () => {
     shown += PAGE;
     draw();
   });
+
+  async function read(signal) {
+    const [page] = await Promise.all([call("replicas", { signal }), names.refresh(signal)]);
+    entries = page.data;
+    rates.take(entries, performance.now());
+    draw();
+  }
 
   function draw() {
     const words = filter.value.trim().toLowerCase();
@@ -77,11 +63,7 @@ export function replicasView() {
     if (!entries.length) list.replaceChildren(h("p", { className: "empty" }, "No replica is known yet."));
   }
 
-  return {
-    element,
-    start: () => (poller.start(), freshness.start()),
-    stop: () => (poller.stop(), freshness.stop()),
-  };
+  return view;
 }
 
 function card(replica) {
@@ -144,13 +126,12 @@ function tierTable(tiers) {
       h("td", { className: failed ? "number warn" : "number" }, count(failed)),
     );
   });
-  const heads = ["Tier", "Hit rate", "Hits", "Misses", "Errors"];
-  const head = heads.map((text, at) => h("th", { scope: "col", className: at ? "number" : "" }, text));
+  const numbers = ["Hit rate", "Hits", "Misses", "Errors"];
   return h(
     "table",
     { className: "tiers" },
     h("caption", { className: "quiet" }, "Adapters asked of each tier, since the start"),
-    h("thead", {}, h("tr", {}, ...head)),
+    tableHead(["Tier", ...numbers], new Set(numbers)),
     h("tbody", {}, ...rows),
   );
 }

@@ -3,15 +3,13 @@
 import { call } from "./api.js";
 import { h, keyed, meter, newId, say } from "./dom.js";
 import { count, moment, share, short } from "./format.js";
-import { errorPlace, Freshness } from "./notices.js";
-import { Poller } from "./poll.js";
+import { liveView, tableHead } from "./live.js";
 
 const INTERVAL_MS = 5000;
 const LIMIT = 200;
 const PERIODS = [[1, "Last hour"], [24, "Last 24 hours"], [168, "Last 7 days"], [720, "Last 30 days"]];
 
 export function usageView() {
-  const errors = errorPlace();
   const period = h("select", { id: newId() }, ...PERIODS.map(([hours, text]) => h("option", { value: hours, selected: hours === 24 }, text)));
   const by = h("select", { id: newId() }, h("option", { value: "tenant" }, "tenant"), h("option", { value: "model" }, "model"));
   const tenant = h("input", { type: "search", id: newId(), placeholder: "all", maxLength: 64 });
@@ -21,27 +19,10 @@ export function usageView() {
   const note = h("p", { className: "hint", role: "status" });
   const empty = h("p", { className: "empty", hidden: true }, "No request has ended in this time.");
 
-  const poller = new Poller(
-    async (signal) => {
-      const query = { hours: period.value, by: by.value, tenant: tenant.value.trim(), limit: LIMIT };
-      draw(await call("usage", { query, signal }));
-    },
-    INTERVAL_MS,
-    (state) => {
-      errors.show(state.error);
-      element.classList.toggle("is-stale", state.failures > 0);
-      freshness.update();
-    },
-  );
-  const freshness = new Freshness(poller);
-  const heads = ["Requests", "Prompt tokens", "Cached", "Generated tokens"].map((text) => h("th", { scope: "col", className: "number" }, text));
-  const part = h("th", { scope: "col" }, "Share of tokens");
-  const head = h("tr", {}, h("th", { scope: "col" }, "Tenant"), model, ...heads, part);
-  const element = h(
-    "section",
-    {},
-    h("div", { className: "title" }, h("h1", { tabIndex: -1 }, "Usage"), freshness.element),
-    errors,
+  const numbers = ["Requests", "Prompt tokens", "Cached", "Generated tokens"];
+  const head = tableHead(["Tenant", ...numbers, "Share of tokens"], new Set(numbers));
+  head.querySelector("th").after(model);
+  const view = liveView("Usage", read, INTERVAL_MS, [
     h(
       "div",
       { className: "toolbar" },
@@ -54,9 +35,14 @@ export function usageView() {
     ),
     h("dl", { className: "figures" }, ...Object.entries(figures).map(([label, value]) => h("div", {}, h("dt", {}, label), value))),
     note,
-    h("div", { className: "scroll" }, h("table", {}, h("thead", {}, head), body)),
+    h("div", { className: "scroll" }, h("table", {}, head, body)),
     empty,
-  );
+  ]);
+
+  async function read(signal) {
+    const query = { hours: period.value, by: by.value, tenant: tenant.value.trim(), limit: LIMIT };
+    draw(await call("usage", { query, signal }));
+  }
 
   function draw(answer) {
     const rows = answer.data;
@@ -77,12 +63,8 @@ export function usageView() {
     say(note, parts.join(" "));
   }
 
-  for (const control of [period, by, tenant]) control.addEventListener("input", () => poller.refresh());
-  return {
-    element,
-    start: () => (poller.start(), freshness.start()),
-    stop: () => (poller.stop(), freshness.stop()),
-  };
+  for (const control of [period, by, tenant]) control.addEventListener("input", () => view.refresh());
+  return view;
 }
 
 function rowOf(row) {

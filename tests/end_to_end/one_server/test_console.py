@@ -72,6 +72,32 @@ def test_upload_publish_and_roll_back(page: Page, server: EchoServer, tmp_path: 
     assert digests[2] == digests[0] != digests[1]
 
 
+def test_files_can_be_dropped(page: Page, server: EchoServer, tmp_path: Path) -> None:
+    open_view(page, server, "adapters")
+    page.get_by_role("button", name="Upload adapter").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("dropped")
+    zone = page.locator(".drop")
+    box = zone.bounding_box()
+    assert box
+    files = adapter_folder(server, tmp_path / "one", seed=21)
+    drag = {
+        "x": box["x"] + box["width"] / 2,
+        "y": box["y"] + box["height"] / 2,
+        "data": {"items": [], "files": files, "dragOperationsMask": 1},
+    }
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Input.dispatchDragEvent", {"type": "dragEnter", **drag})
+    expect(zone).to_have_class("drop over")
+    for kind in ("dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, **drag})
+    expect(zone).to_have_class("drop")
+    expect(dialog).to_contain_text("adapter_model.safetensors (")
+    dialog.get_by_role("button", name="Publish").click()
+    expect(dialog).to_contain_text("dropped is published as version 1.")
+    assert len(versions_of(server, "dropped")) == 1
+
+
 def test_a_refused_upload_says_why(page: Page, server: EchoServer, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{broken}")
     open_view(page, server, "adapters/amber")
