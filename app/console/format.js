@@ -20,6 +20,11 @@ export function count(value) {
   return value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-US");
 }
 
+/** 1, "hit" -> "1 hit"; 12, "hit" -> "12 hits". */
+export function plural(value, noun) {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
 /** 1234567 -> "1.23 M": for where there is little room. */
 export function short(value) {
   if (value === null || value === undefined) return "–";

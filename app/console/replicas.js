@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { h, keyed, meter, newId, say } from "./dom.js";
-import { bytes, count, share, short } from "./format.js";
+import { bytes, count, plural, share, short } from "./format.js";
 import { liveView, tableHead } from "./live.js";
 
 const INTERVAL_MS = 2000;
@@ -67,9 +67,8 @@ export function replicasView() {
 }
 
 function card(replica) {
-  const state = replica.answers
-    ? h("span", { className: "badge good" }, "Answers")
-    : h("span", { className: "badge bad" }, "Silent");
+  const [kind, word] = stateOf(replica);
+  const state = h("span", { className: `badge ${kind}` }, word);
   const head = h("header", {}, h("h2", { className: "mono" }, replica.id), state);
   if (!replica.answers) {
     const text = "It is there, and did not answer in time: starting, busy or lost.";
@@ -95,6 +94,12 @@ function card(replica) {
   );
 }
 
+/** Slots are the engine's: a replica without any outlives its engine until Serve ends it. */
+function stateOf(replica) {
+  if (!replica.answers) return ["bad", "Silent"];
+  return replica.slots ? ["good", "Answers"] : ["bad", "No engine"];
+}
+
 function slotsOf(label, slots) {
   const words = `${count(slots.used)} of ${count(slots.total)} in use`;
   return h(
@@ -105,8 +110,8 @@ function slotsOf(label, slots) {
     h(
       "p",
       { className: "hint" },
-      `Hit rate ${share(slots.hits, slots.misses)}: ${count(slots.hits)} hits, `,
-      `${count(slots.misses)} misses, ${count(slots.evictions)} evicted`,
+      `Hit rate ${share(slots.hits, slots.misses)}: ${plural(slots.hits, "hit")}, `,
+      `${count(slots.misses)} missed, ${count(slots.evictions)} evicted`,
     ),
   );
 }
@@ -144,7 +149,7 @@ function residents(replica) {
   return h(
     "div",
     { className: "residents" },
-    h("h3", {}, `At hand: ${count(replica.num_residents)} adapters`),
+    h("h3", {}, `At hand: ${plural(replica.num_residents, "adapter")}`),
     chips.length ? h("ul", { className: "chips" }, ...chips) : null,
   );
 }

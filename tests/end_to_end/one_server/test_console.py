@@ -168,6 +168,18 @@ def test_replicas_and_usage_are_what_the_api_says(page: Page, server: EchoServer
     expect(page.locator(".freshness")).to_contain_text("Live")
 
 
+def test_a_replica_that_has_lost_its_engine_says_so(page: Page, server: EchoServer) -> None:
+    def without_engine(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["data"][0] |= {"slots": None, "lora_slots": None}
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/v1/replicas", without_engine)
+    open_view(page, server, "replicas")
+    expect(page.locator("article.card .badge")).to_have_text("No engine")
+
+
 def test_lists_are_paged_and_found_by_their_beginning(page: Page, server: EchoServer) -> None:
     entry = server.http.get("/v1/adapters/amber").json()
     names = [f"n{number:03}" for number in range(60)]
