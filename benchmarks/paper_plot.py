@@ -37,6 +37,7 @@ def draw_paper(record: Mapping[str, Any]) -> Figure:
     panels = figure.subplots(num_rows, _COLUMNS, squeeze=False).ravel()
     for axes, stem in zip(panels, models, strict=False):
         _draw_lines(axes, metrics, stem, "_tokens_per_s")
+        axes.set_ylim(bottom=0)
         axes.set_title(stem.replace("_", "-"), fontsize=9)
         for kind, style in (("measured", "--"), ("predicted", ":")):
             rank = metrics.get(f"{stem}_crossover_rank_{kind}")
@@ -44,6 +45,7 @@ def draw_paper(record: Mapping[str, Any]) -> Figure:
                 axes.axvline(rank, color=_LOOKS["bmm"][1], linestyle=style, linewidth=0.8)
     for axes, (stem, rate) in zip(panels[len(models) :], timed, strict=False):
         _draw_lines(axes, metrics, stem, f"_{rate}rps_ms_per_token")
+        axes.set_yscale("log")  # a method that no longer keeps up queues without end
         axes.set_title(f"{stem.replace('_', '-')}, {rate} requests/s", fontsize=9)
         axes.set_ylabel("ms a token")
     for axes in panels[len(models) + len(timed) :]:
@@ -63,7 +65,6 @@ def _draw_lines(axes: Axes, metrics: Mapping[str, float], stem: str, unit: str) 
         found = curve(metrics, stem, method, unit)
         if found:
             axes.plot(list(found), list(found.values()), color=colour, marker=marker, label=title)
-    axes.set_ylim(bottom=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(RANKS, [str(rank) for rank in RANKS])
     axes.set_xlabel("rank")
