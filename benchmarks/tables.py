@@ -63,8 +63,10 @@ def _count_table(metrics: Mapping[str, float]) -> list[str]:
     title = " | ".join(str(count) for count in COUNTS)
     lines = [f"| fLoRA's share by different adapters | {title} |"]
     lines.append("| --- |" + " ---: |" * len(COUNTS))
-    names = [f"eager_flora_r1_{count}_adapters_share_of_base" for count in COUNTS]
-    lines.append(f"| eager | {' | '.join(f'{metrics[name]:.2f}' for name in names)} |")
+    for mode in ("eager", "compiled"):
+        names = [f"{mode}_flora_r1_{count}_adapters_share_of_base" for count in COUNTS]
+        shares = (f"{metrics[name]:.2f}" if name in metrics else "" for name in names)
+        lines.append(f"| {mode} | {' | '.join(shares)} |")
     hold = metrics["activation_hold_ms_p50"]
     return [
         *lines,
