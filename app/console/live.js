@@ -1,4 +1,4 @@
-// A view that asks the server again and again, and says how fresh it is what it shows.
+// A view that asks the server again and again, and says how fresh is what it shows.
 
 import { h } from "./dom.js";
 import { errorPlace, Freshness } from "./notices.js";

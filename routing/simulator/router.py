@@ -1,5 +1,8 @@
 """What every router of the simulator does, and what it may look at."""
 
+# ruff: noqa: B027 - what a router is told it may leave unheard
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,22 +18,22 @@ from routing.simulator.profile import Profile
 Reports = Mapping[int, ReplicaReport | None]
 
 
-class Router:
+class Router(ABC):
     """One door's choice of replicas, which are numbers here. What it need not know it ignores."""
 
     reads_reports = False
     """Whether replicas must report at all; members are told in any case."""
 
+    @abstractmethod
     def update(self, reports: Reports, now_s: float) -> None:
         """The members, each with its last report if it has made one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, jobs: Sequence[Job], now_s: float) -> Iterable[int]:
         """A replica for each request of a window; one is sent before the next is asked for.
 
         Raises ValueError, at once, where there is no replica.
         """
-        raise NotImplementedError
 
     def sent(self, job: Job, now_s: float) -> None:
         """It is on its way."""
@@ -84,9 +87,9 @@ class MemberRouter(Router):
             raise ValueError("there is no replica")
         return (self.choose(job) for job in jobs)
 
+    @abstractmethod
     def choose(self, job: Job) -> int:
         """A replica for one request."""
-        raise NotImplementedError
 
     def shorter_queue(self, candidates: Sequence[int]) -> int:
         """The one with fewer requests of two that are drawn at random."""
